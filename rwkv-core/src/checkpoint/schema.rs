@@ -1,0 +1,70 @@
+//! Which tensors an RWKV-4 checkpoint has, by their official names and shapes.
+
+use crate::config::RwkvConfig;
+use std::collections::BTreeMap;
+
+/// Every tensor of a model of these sizes: official name and shape (matrices `[out, in]`).
+///
+/// # Source
+/// Reference §2.1.
+///
+/// # Example
+/// ```
+/// use rwkv_core::{checkpoint::schema, config::RwkvConfig};
+/// let tensors = schema::tensors(&RwkvConfig::new(65, 3, 32));
+/// assert_eq!(tensors.len(), 18 * 3 + 6);
+/// assert_eq!(tensors["blocks.2.att.time_mix_k"], [1, 1, 32]);
+/// ```
+#[must_use]
+pub fn tensors(config: &RwkvConfig) -> BTreeMap<String, Vec<usize>> {
+    let RwkvConfig { vocab_size: v, n_layer, n_embd: c, dim_att: a, dim_ffn: f, .. } = *config;
+    let mut tensors = BTreeMap::new();
+    let mut add = |name: String, shape: &[usize]| tensors.insert(name, shape.to_vec());
+    add("emb.weight".into(), &[v, c]);
+    add("head.weight".into(), &[v, c]);
+    for part in ["weight", "bias"] {
+        add(format!("ln_out.{part}"), &[c]);
+        add(format!("blocks.0.ln0.{part}"), &[c]);
+    }
+    for l in 0..n_layer {
+        for part in ["weight", "bias"] {
+            add(format!("blocks.{l}.ln1.{part}"), &[c]);
+            add(format!("blocks.{l}.ln2.{part}"), &[c]);
+        }
+        add(format!("blocks.{l}.att.time_decay"), &[a]);
+        add(format!("blocks.{l}.att.time_first"), &[a]);
+        for mix in ["att.time_mix_k", "att.time_mix_v", "att.time_mix_r", "ffn.time_mix_k", "ffn.time_mix_r"] {
+            add(format!("blocks.{l}.{mix}"), &[1, 1, c]);
+        }
+        for matrix in ["key", "value", "receptance"] {
+            add(format!("blocks.{l}.att.{matrix}.weight"), &[a, c]);
+        }
+        add(format!("blocks.{l}.att.output.weight"), &[c, a]);
+        add(format!("blocks.{l}.ffn.key.weight"), &[f, c]);
+        add(format!("blocks.{l}.ffn.receptance.weight"), &[c, c]);
+        add(format!("blocks.{l}.ffn.value.weight"), &[c, f]);
+    }
+    tensors
+}
+
+/// The sizes that these tensors say, as far as they say any; [`tensors`] of the result tells whether they agree.
+pub(super) fn sizes(tensors: &BTreeMap<String, Vec<usize>>) -> Result<RwkvConfig, String> {
+    let shape = |name: &str| match tensors.get(name) {
+        Some(shape) => Ok(shape.as_slice()),
+        None => Err(format!("lacks the tensor {name}, which every RWKV-4 checkpoint has")),
+    };
+    let matrix = |name: &str| match shape(name)? {
+        &[rows, columns] => Ok((rows, columns)),
+        other => Err(format!("has {name} of shape {other:?} where a matrix belongs")),
+    };
+    let (vocab_size, n_embd) = matrix("emb.weight")?;
+    let (dim_att, _) = matrix("blocks.0.att.key.weight")?;
+    let (dim_ffn, _) = matrix("blocks.0.ffn.key.weight")?;
+    let layer = |name: &String| name.strip_prefix("blocks.")?.split('.').next()?.parse::<usize>().ok();
+    let n_layer = tensors.keys().filter_map(layer).max().map_or(0, |last| last + 1);
+    // A file with one stray index must not make a list of billions of names.
+    if n_layer > tensors.len() {
+        return Err(format!("names a layer {} in {} tensors", n_layer - 1, tensors.len()));
+    }
+    Ok(RwkvConfig { dim_att, dim_ffn, ..RwkvConfig::new(vocab_size, n_layer, n_embd) })
+}

@@ -1,0 +1,38 @@
+//! Files that are whole or not there.
+
+use crate::error::{Error, Result};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+/// Writes a file beside `path` and renames it, so that no reader ever sees half of it.
+///
+/// # Errors
+/// [`Error::Io`]; `path` is untouched then.
+pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
+    replace_atomic(path, |temporary| std::fs::write(temporary, bytes).map_err(Error::io("write", path)))
+}
+
+/// Lets `write` make a file beside `path` and renames it.
+///
+/// # Errors
+/// What `write` returns, or [`Error::Io`]; `path` is untouched then, and the temporary file removed.
+pub fn replace_atomic(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let temporary = beside(path);
+    let outcome = write(&temporary)
+        .and_then(|()| {
+            let file = std::fs::File::open(&temporary).map_err(Error::io("read", &temporary))?;
+            file.sync_all().map_err(Error::io("write", path))
+        })
+        .and_then(|()| std::fs::rename(&temporary, path).map_err(Error::io("write", path)));
+    if outcome.is_err() {
+        let _ = std::fs::remove_file(&temporary); // it may never have come to be
+    }
+    outcome
+}
+
+/// A name in the same folder that no finished file has. The extension stays: some writers go by it.
+fn beside(path: &Path) -> PathBuf {
+    let mut name = OsString::from(format!(".partial-{}-", std::process::id()));
+    name.push(path.file_name().unwrap_or_default());
+    path.with_file_name(name)
+}

@@ -1,0 +1,14 @@
+#![doc = include_str!("../README.md")]
+#![recursion_limit = "256"]
+
+pub mod checkpoint;
+pub mod config;
+pub mod device;
+pub mod error;
+pub mod files;
+pub mod generate;
+pub mod loss;
+pub mod model;
+pub mod ops;
+pub mod state;
+pub mod tokenizer;

@@ -1,0 +1,43 @@
+//! The training loss: cross-entropy in `f32`, and RWKV's L2Wrap.
+
+use burn::tensor::activation::log_softmax;
+use burn::tensor::backend::Backend;
+use burn::tensor::{DType, Int, Tensor};
+
+/// L2Wrap's factor.
+const L2_WRAP: f32 = 1e-4;
+
+/// Negative log-likelihood of every target, in nats.
+///
+/// # Shapes
+/// - `logits`: `[B, T, V]`
+/// - `targets`: `[B, T]`, ids below `V`
+/// - returns `[B, T]`, in `f32`
+#[must_use]
+pub fn token_nll<B: Backend>(logits: Tensor<B, 3>, targets: Tensor<B, 2, Int>) -> Tensor<B, 2> {
+    let [batch, time, vocab] = logits.dims();
+    let log_probs = log_softmax(logits.cast(DType::F32).reshape([batch * time, vocab]), 1);
+    log_probs.gather(1, targets.reshape([batch * time, 1])).reshape([batch, time]).neg()
+}
+
+/// The mean cross-entropy over all targets, whose gradient also pulls every position's largest logit towards zero.
+///
+/// L2Wrap adds `1e-4/(B·T)·max_v logit` to the gradient at the largest logit, which is the gradient of
+/// `½·1e-4·mean(max_v logit)²`. The value of the loss is that of the cross-entropy alone.
+///
+/// # Shapes
+/// - `logits`: `[B, T, V]`
+/// - `targets`: `[B, T]`
+/// - returns `[1]`, in nats
+///
+/// # Source
+/// Reference §4.1; `L2Wrap` of the official code. There the term ignores the factor of gradient accumulation; here it is
+/// part of the loss, so that accumulating micro-batches equals one large batch.
+#[must_use]
+pub fn training_loss<B: Backend>(logits: Tensor<B, 3>, targets: Tensor<B, 2, Int>) -> Tensor<B, 1> {
+    let largest = logits.clone().cast(DType::F32).max_dim(2);
+    let wrap = largest.powi_scalar(2).mean() * (0.5 * L2_WRAP);
+    let loss = token_nll(logits, targets).mean();
+    // Zero in value: x − x.detach().
+    loss + (wrap.clone() - wrap.detach())
+}

@@ -1,0 +1,69 @@
+//! One block: time-mix, then channel-mix, each on a normalised input and added to the residual stream.
+
+use super::channel_mix::ChannelMix;
+use super::init::Initializer;
+use super::layers::layer_norm;
+use super::time_mix::TimeMix;
+use crate::ops::RwkvBackend;
+use crate::state::LayerState;
+use burn::module::Module;
+use burn::nn::LayerNorm;
+use burn::tensor::Tensor;
+use burn::tensor::backend::Backend;
+
+/// A block of the residual stream.
+///
+/// ```text
+/// x ← ln0(x)                      (block 0 only)
+/// x ← x + att(ln1(x))
+/// x ← x + ffn(ln2(x))
+/// ```
+///
+/// # Source
+/// Reference §1.1; `Block` of the official code.
+#[derive(Module, Debug)]
+pub struct Block<B: Backend> {
+    /// Normalises the embeddings; the first block has it.
+    pub ln0: Option<LayerNorm<B>>,
+    /// Normalises the time-mix's input.
+    pub ln1: LayerNorm<B>,
+    /// Normalises the channel-mix's input.
+    pub ln2: LayerNorm<B>,
+    /// The time-mix.
+    pub att: TimeMix<B>,
+    /// The channel-mix.
+    pub ffn: ChannelMix<B>,
+}
+
+impl<B: Backend> Block<B> {
+    pub(super) fn new(init: &Initializer<'_, B>, layer: usize) -> Self {
+        let name = |part: &str| format!("blocks.{layer}.{part}");
+        Self {
+            ln0: (layer == 0).then(|| layer_norm(init, &name("ln0"))),
+            ln1: layer_norm(init, &name("ln1")),
+            ln2: layer_norm(init, &name("ln2")),
+            att: TimeMix::new(init, &name("att")),
+            ffn: ChannelMix::new(init, &name("ffn")),
+        }
+    }
+}
+
+impl<B: RwkvBackend> Block<B> {
+    /// Runs the block over a sequence.
+    ///
+    /// # Shapes
+    /// - `x`: `[B, T, C]`
+    /// - `state`: the layer's state before `x`
+    /// - returns `[B, T, C]` and the state after it
+    pub fn forward(&self, x: Tensor<B, 3>, state: LayerState<B>) -> (Tensor<B, 3>, LayerState<B>) {
+        let LayerState { att_x, ffn_x, wkv } = state;
+        let x = match &self.ln0 {
+            Some(ln0) => ln0.forward(x),
+            None => x,
+        };
+        let (mixed, att_x, wkv) = self.att.forward(self.ln1.forward(x.clone()), att_x, wkv);
+        let x = x + mixed;
+        let (mixed, ffn_x) = self.ffn.forward(self.ln2.forward(x.clone()), ffn_x);
+        (x + mixed, LayerState { att_x, ffn_x, wkv })
+    }
+}

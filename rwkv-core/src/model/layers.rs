@@ -1,0 +1,19 @@
+//! Burn's layers, filled by the initialisation policy.
+
+use super::init::Initializer;
+use burn::nn::{LayerNorm, LayerNormConfig, Linear};
+use burn::tensor::backend::Backend;
+
+/// A projection without bias, as everywhere in RWKV-4.
+pub(super) fn linear<B: Backend>(init: &Initializer<'_, B>, name: &str, inputs: usize, out: usize) -> Linear<B> {
+    Linear { weight: init.matrix(&format!("{name}.weight"), inputs, out), bias: None }
+}
+
+/// A layer norm over the residual stream's width.
+pub(super) fn layer_norm<B: Backend>(init: &Initializer<'_, B>, name: &str) -> LayerNorm<B> {
+    let width = init.config.n_embd;
+    let mut norm = LayerNormConfig::new(width).with_epsilon(init.config.layer_norm_epsilon).init(init.device);
+    norm.gamma = init.tensor(&format!("{name}.weight"), [width]);
+    norm.beta = Some(init.tensor(&format!("{name}.bias"), [width]));
+    norm
+}

@@ -1,0 +1,80 @@
+//! Native WKV kernels for the CPU backends, on contiguous `f32` slices.
+//!
+//! One task runs one batch row and one block of [`BLOCK`] neighbouring channels through all of time, with the state in
+//! registers: rows of `k` and `v` are read once, in order, and the channel loop inside is a vector loop. Tasks are
+//! spread over rayon's threads; they share nothing but read-only inputs, so results do not depend on the thread count.
+
+pub(super) mod backend;
+mod backward;
+mod columns;
+mod forward;
+mod lanes;
+
+use backward::{Gradients, Saved, backward};
+use forward::{Inputs, forward};
+use lanes::LANES;
+use rayon::prelude::*;
+
+/// Channels that one task handles: a few vectors, so that their dependency chains overlap.
+const BLOCK: usize = 4 * LANES;
+
+/// Below this many elements a task switch costs more than the work that it spreads.
+const PARALLEL_ELEMENTS: usize = 1 << 14;
+
+/// The sizes of one WKV call.
+#[derive(Debug, Clone, Copy)]
+struct Dims {
+    batch: usize,
+    time: usize,
+    channels: usize,
+}
+
+impl Dims {
+    fn sequence_shape(&self) -> Vec<usize> {
+        vec![self.batch, self.time, self.channels]
+    }
+
+    fn state_shape(&self) -> Vec<usize> {
+        vec![self.batch, 3, self.channels]
+    }
+
+    /// Elements of `[B, T, C]`.
+    fn sequence(&self) -> usize {
+        self.batch * self.time * self.channels
+    }
+
+    /// Elements of the state, `[B, 3, C]`.
+    fn state(&self) -> usize {
+        self.batch * 3 * self.channels
+    }
+
+    /// Row of `[B, T, C]` that holds token `t` of batch row `b`.
+    fn token(&self, b: usize, t: usize) -> usize {
+        b * self.time + t
+    }
+}
+
+/// One task's share: a batch row and a range of channels.
+#[derive(Debug, Clone, Copy)]
+struct Block {
+    batch: usize,
+    start: usize,
+    len: usize,
+}
+
+/// Runs `task` once for every batch row and channel block, with the widest vector instructions there are.
+fn for_each_block(dims: Dims, task: impl Fn(Block) + Send + Sync) {
+    let per_row = dims.channels.div_ceil(BLOCK);
+    let arch = pulp::Arch::new();
+    let run = |index: usize| {
+        let start = index % per_row * BLOCK;
+        let len = BLOCK.min(dims.channels - start);
+        arch.dispatch(|| task(Block { batch: index / per_row, start, len }));
+    };
+    let tasks = dims.batch * per_row;
+    if dims.sequence() < PARALLEL_ELEMENTS {
+        (0..tasks).for_each(run);
+    } else {
+        (0..tasks).into_par_iter().for_each(run);
+    }
+}

@@ -1,0 +1,102 @@
+//! WKV as custom operations of Burn's fusion stream: opaque to the fuser, executed by the inner backend.
+
+use super::{WkvForward, WkvGradients, WkvInputs, WkvSaved, state_dtype};
+use crate::ops::RwkvBackend;
+use burn::tensor::ops::FloatTensor;
+use burn::tensor::{DType, Shape, TensorMetadata};
+use burn_fusion::stream::{Operation, OperationStreams};
+use burn_fusion::{Fusion, FusionBackend, FusionRuntime};
+use burn_ir::{CustomOpIr, HandleContainer, OperationIr, TensorIr};
+
+impl<B: FusionBackend + RwkvBackend> RwkvBackend for Fusion<B> {
+    fn wkv_forward(inputs: WkvInputs<Self>, with_lse: bool) -> WkvForward<Self> {
+        let [batch, time, channels] = inputs.k.shape().dims();
+        let (activations, inside) = (inputs.k.dtype(), state_dtype(inputs.k.dtype()));
+        let mut outputs =
+            vec![(Shape::new([batch, time, channels]), activations), (Shape::new([batch, 3, channels]), inside)];
+        if with_lse {
+            outputs.push((Shape::new([batch, time, channels]), inside));
+        }
+        let WkvInputs { w, u, k, v, state } = inputs;
+        let run: Run<B> = if with_lse { run_forward::<B, true> } else { run_forward::<B, false> };
+        let mut outputs = register("rwkv.wkv_forward", vec![w, u, k, v, state], outputs, run).into_iter();
+        let mut next = || outputs.next().expect("as many outputs as were described");
+        WkvForward { y: next(), state: next(), lse: with_lse.then(next) }
+    }
+
+    fn wkv_backward(saved: WkvSaved<Self>, gy: FloatTensor<Self>, adjoint: FloatTensor<Self>) -> WkvGradients<Self> {
+        let [batch, time, channels] = saved.y.shape().dims();
+        let (activations, inside) = (saved.y.dtype(), state_dtype(saved.y.dtype()));
+        let outputs = vec![
+            (Shape::new([channels]), inside),
+            (Shape::new([channels]), inside),
+            (Shape::new([batch, time, channels]), activations),
+            (Shape::new([batch, time, channels]), activations),
+            (Shape::new([batch, 3, channels]), inside),
+        ];
+        let WkvInputs { w, u, k, v, state } = saved.inputs;
+        let inputs = vec![w, u, k, v, state, saved.y, saved.lse, gy, adjoint];
+        let mut outputs = register("rwkv.wkv_backward", inputs, outputs, run_backward::<B>).into_iter();
+        let mut next = || outputs.next().expect("as many outputs as were described");
+        WkvGradients { w: next(), u: next(), k: next(), v: next(), state: next() }
+    }
+}
+
+/// An operation on the inner backend's tensors, in the order of its description.
+type Run<B> = fn(Vec<FloatTensor<B>>) -> Vec<FloatTensor<B>>;
+
+fn run_forward<B: RwkvBackend, const WITH_LSE: bool>(inputs: Vec<FloatTensor<B>>) -> Vec<FloatTensor<B>> {
+    let [w, u, k, v, state] = fixed(inputs);
+    let WkvForward { y, state, lse } = B::wkv_forward(WkvInputs { w, u, k, v, state }, WITH_LSE);
+    [y, state].into_iter().chain(lse).collect()
+}
+
+fn run_backward<B: RwkvBackend>(inputs: Vec<FloatTensor<B>>) -> Vec<FloatTensor<B>> {
+    let [w, u, k, v, state, y, lse, gy, adjoint] = fixed(inputs);
+    let saved = WkvSaved { inputs: WkvInputs { w, u, k, v, state }, y, lse };
+    let WkvGradients { w, u, k, v, state } = B::wkv_backward(saved, gy, adjoint);
+    vec![w, u, k, v, state]
+}
+
+fn fixed<T, const N: usize>(tensors: Vec<T>) -> [T; N] {
+    let found = tensors.len();
+    tensors.try_into().unwrap_or_else(|_| unreachable!("{found} tensors where {N} were described"))
+}
+
+struct FusedCall<B: FusionBackend> {
+    description: CustomOpIr,
+    run: Run<B>,
+}
+
+impl<B: FusionBackend> std::fmt::Debug for FusedCall<B> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("FusedCall").field(&self.description).finish()
+    }
+}
+
+impl<B: FusionBackend> Operation<B::FusionRuntime> for FusedCall<B> {
+    fn execute(&self, handles: &mut HandleContainer<<B::FusionRuntime as FusionRuntime>::FusionHandle>) {
+        let inputs = self.description.inputs.iter().map(|input| handles.get_float_tensor::<B>(input)).collect();
+        for (output, tensor) in self.description.outputs.iter().zip((self.run)(inputs)) {
+            handles.register_float_tensor::<B>(&output.id, tensor);
+        }
+    }
+}
+
+/// Puts one call of `run` into the stream of its inputs.
+fn register<B: FusionBackend>(
+    id: &'static str,
+    inputs: Vec<FloatTensor<Fusion<B>>>,
+    outputs: Vec<(Shape, DType)>,
+    run: Run<B>,
+) -> Vec<FloatTensor<Fusion<B>>> {
+    let client = inputs[0].client.clone();
+    let streams = OperationStreams::with_inputs(&inputs);
+    let inputs: Vec<TensorIr> = inputs.into_iter().map(|tensor| tensor.into_ir()).collect();
+    let outputs: Vec<TensorIr> = outputs
+        .into_iter()
+        .map(|(shape, dtype)| TensorIr::uninit(client.create_empty_handle(), shape, dtype))
+        .collect();
+    let description = CustomOpIr::new(id, &inputs, &outputs);
+    client.register(streams, OperationIr::Custom(description.clone()), FusedCall::<B> { description, run })
+}

@@ -1,0 +1,126 @@
+//! The recurrent state: all that the model remembers of the tokens so far.
+
+mod file;
+
+use crate::config::RwkvConfig;
+use crate::ops::wkv::empty_state;
+use burn::tensor::backend::Backend;
+use burn::tensor::{DType, Int, Tensor};
+
+/// The state of one layer.
+///
+/// # Source
+/// Reference §1.5; the five vectors of the official code.
+#[derive(Debug, Clone)]
+pub struct LayerState<B: Backend> {
+    /// The time-mix's last input, after `ln1`: `[B, C]`.
+    pub att_x: Tensor<B, 2>,
+    /// The channel-mix's last input, after `ln2`: `[B, C]`.
+    pub ffn_x: Tensor<B, 2>,
+    /// The WKV state, rows `(a, b, p)`, officially `aa`, `bb`, `pp`: `[B, 3, A]`, in `f32`.
+    pub wkv: Tensor<B, 3>,
+}
+
+/// The state of the whole model: a plain value, of a size that does not grow with the text.
+///
+/// Nothing changes a state in place. Clone it to try two continuations; [`select`](Self::select) and
+/// [`cat`](Self::cat) take batches apart and put them together.
+///
+/// # Example
+/// ```
+/// use burn::tensor::{Int, Tensor};
+/// use rwkv_core::{config::RwkvConfig, model::Rwkv, state::State};
+/// # #[cfg(feature = "flex")] {
+/// type B = burn::backend::Flex;
+/// let device = Default::default();
+/// let model = Rwkv::<B>::new(&RwkvConfig::new(65, 2, 32), 0, &device);
+/// let prompt = Tensor::<B, 2, Int>::from_data([[1, 2, 3]], &device);
+/// let (_, state) = model.forward(prompt, model.zero_state(1));
+/// // Two continuations of one prompt, as one batch.
+/// let fork = State::cat(vec![state.clone(), state]);
+/// let (logits, fork) = model.step(Tensor::from_data([4, 5], &device), fork);
+/// assert_eq!(logits.dims(), [2, 65]);
+/// let second = fork.select(&[1]);
+/// assert_eq!(second.batch(), 1);
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct State<B: Backend> {
+    /// The layers' states, from the first block to the last.
+    pub layers: Vec<LayerState<B>>,
+}
+
+impl<B: Backend> State<B> {
+    /// The state before any token.
+    #[must_use]
+    pub fn zeros(config: &RwkvConfig, batch: usize, device: &B::Device) -> Self {
+        let layer = LayerState {
+            att_x: Tensor::zeros([batch, config.n_embd], (device, DType::F32)),
+            ffn_x: Tensor::zeros([batch, config.n_embd], (device, DType::F32)),
+            wkv: empty_state(batch, config.dim_att, device),
+        };
+        Self { layers: vec![layer; config.n_layer] }
+    }
+
+    /// How many sequences the state remembers.
+    ///
+    /// # Panics
+    /// For a state without layers, which no model has.
+    #[must_use]
+    pub fn batch(&self) -> usize {
+        self.layers.first().expect("a model has at least one layer").att_x.dims()[0]
+    }
+
+    /// The states of these sequences, in this order; an index may repeat.
+    ///
+    /// # Panics
+    /// When an index is not below [`Self::batch`].
+    #[must_use]
+    pub fn select(&self, sequences: &[usize]) -> Self {
+        let batch = self.batch();
+        assert!(sequences.iter().all(|&i| i < batch), "a state of {batch} sequences has no {sequences:?}");
+        let indices: Vec<i64> = sequences.iter().map(|&i| i as i64).collect();
+        self.map(|layer| {
+            let device = layer.att_x.device();
+            let indices = Tensor::<B, 1, Int>::from_data(indices.as_slice(), &device);
+            LayerState {
+                att_x: layer.att_x.clone().select(0, indices.clone()),
+                ffn_x: layer.ffn_x.clone().select(0, indices.clone()),
+                wkv: layer.wkv.clone().select(0, indices),
+            }
+        })
+    }
+
+    /// One batch of all the sequences of `states`, in order.
+    ///
+    /// # Panics
+    /// When there are none, or their models differ.
+    #[must_use]
+    pub fn cat(states: Vec<Self>) -> Self {
+        let first = states.first().expect("at least one state to concatenate");
+        let n_layer = first.layers.len();
+        assert!(states.iter().all(|state| state.layers.len() == n_layer), "states of models with different layers");
+        let layers = (0..n_layer)
+            .map(|i| LayerState {
+                att_x: Tensor::cat(states.iter().map(|state| state.layers[i].att_x.clone()).collect(), 0),
+                ffn_x: Tensor::cat(states.iter().map(|state| state.layers[i].ffn_x.clone()).collect(), 0),
+                wkv: Tensor::cat(states.iter().map(|state| state.layers[i].wkv.clone()).collect(), 0),
+            })
+            .collect();
+        Self { layers }
+    }
+
+    /// The same values, cut off from the autodiff graph: what truncated back-propagation through time hands on.
+    #[must_use]
+    pub fn detach(self) -> Self {
+        self.map(|layer| LayerState {
+            att_x: layer.att_x.clone().detach(),
+            ffn_x: layer.ffn_x.clone().detach(),
+            wkv: layer.wkv.clone().detach(),
+        })
+    }
+
+    fn map(&self, f: impl Fn(&LayerState<B>) -> LayerState<B>) -> Self {
+        Self { layers: self.layers.iter().map(f).collect() }
+    }
+}
