@@ -41,3 +41,9 @@ pub fn training_loss<B: Backend>(logits: Tensor<B, 3>, targets: Tensor<B, 2, Int
     // Zero in value: x − x.detach().
     loss + (wrap.clone() - wrap.detach())
 }
+
+/// The number in a tensor of one element, such as a loss. Waits for the device.
+#[must_use]
+pub fn value<B: Backend>(tensor: Tensor<B, 1>) -> f64 {
+    tensor.into_data().iter::<f64>().next().unwrap_or(f64::NAN)
+}

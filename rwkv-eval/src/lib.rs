@@ -1,1 +1,4 @@
-//! stub
+#![doc = include_str!("../README.md")]
+#![recursion_limit = "256"]
+
+pub mod perplexity;

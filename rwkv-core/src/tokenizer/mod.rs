@@ -2,9 +2,11 @@
 
 mod byte;
 mod char;
+mod stream;
 
 pub use byte::ByteTokenizer;
 pub use char::CharTokenizer;
+pub use stream::Utf8Stream;
 
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};

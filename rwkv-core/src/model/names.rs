@@ -1,0 +1,54 @@
+//! The parameters by their official names.
+
+use super::Rwkv;
+use burn::module::{Module, ModuleVisitor, Param, ParamId};
+use burn::tensor::Tensor;
+use burn::tensor::backend::Backend;
+
+impl<B: Backend> Rwkv<B> {
+    /// Official names and ids of all parameters, in the module's order.
+    ///
+    /// An id follows from its name, so it is the same in every process.
+    ///
+    /// # Example
+    /// ```
+    /// use rwkv_core::{config::RwkvConfig, model::Rwkv};
+    /// # #[cfg(feature = "flex")] {
+    /// let model = Rwkv::<burn::backend::Flex>::new(&RwkvConfig::new(65, 2, 32), 0, &Default::default());
+    /// let names = model.named_parameters();
+    /// assert!(names.iter().any(|(name, _)| name == "blocks.1.att.time_decay"));
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn named_parameters(&self) -> Vec<(String, ParamId)> {
+        let mut names = Names::default();
+        self.visit(&mut names);
+        names.found
+    }
+}
+
+#[derive(Default)]
+struct Names {
+    path: Vec<String>,
+    found: Vec<(String, ParamId)>,
+}
+
+impl<B: Backend> ModuleVisitor<B> for Names {
+    fn enter_module(&mut self, name: &str, _container: &str) {
+        // Burn's layer norm has names of its own for its two vectors.
+        let name = match name {
+            "gamma" => "weight",
+            "beta" => "bias",
+            other => other,
+        };
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
+        self.found.push((self.path.join("."), param.id));
+    }
+}

@@ -1,0 +1,50 @@
+//! Text as token streams, and windows of them.
+
+mod batch;
+mod windows;
+
+pub use batch::Batch;
+pub use windows::Windows;
+
+use crate::error::{Error, Result};
+use rwkv_core::tokenizer::Tokenizer;
+
+/// A training text and a held-out one.
+#[derive(Debug, Clone)]
+pub struct Dataset {
+    /// What the model learns from.
+    pub train: Windows,
+    /// What its validation loss is measured on.
+    pub val: Windows,
+}
+
+impl Dataset {
+    /// Cuts one text in two, in order: the last `val_fraction` is held out.
+    ///
+    /// # Errors
+    /// [`Error::TooShort`] when a part has no whole window.
+    pub fn split(tokens: &[u32], val_fraction: f64, ctx_len: usize) -> Result<Self> {
+        let train = (tokens.len() as f64 * (1.0 - val_fraction)) as usize;
+        let (train, val) = tokens.split_at(train.min(tokens.len()));
+        Self::from_parts(train.to_vec(), val.to_vec(), ctx_len)
+    }
+
+    /// A training stream and a held-out stream.
+    ///
+    /// # Errors
+    /// [`Error::TooShort`] when a part has no whole window.
+    pub fn from_parts(train: Vec<u32>, val: Vec<u32>, ctx_len: usize) -> Result<Self> {
+        Ok(Self {
+            train: Windows::new("the training text", train, ctx_len)?,
+            val: Windows::new("the held-out text", val, ctx_len)?,
+        })
+    }
+}
+
+/// Tokens of a text; a convenience for [`Dataset`].
+///
+/// # Errors
+/// [`rwkv_core::error::Error::UnknownCharacter`].
+pub fn encode(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> {
+    tokenizer.encode(text).map_err(Error::from)
+}
