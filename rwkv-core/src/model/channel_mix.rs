@@ -1,7 +1,7 @@
 //! Channel-mix: the sub-block that mixes channels, in the place of a Transformer's feed-forward layer.
 
 use super::init::Initializer;
-use super::layers::linear;
+use super::layers::{linear, project};
 use super::token_shift::TokenShift;
 use burn::module::{Module, Param};
 use burn::nn::Linear;
@@ -52,8 +52,8 @@ impl<B: Backend> ChannelMix<B> {
     /// - returns `[B, T, C]` and the new `last`
     pub fn forward(&self, x: Tensor<B, 3>, last: Tensor<B, 2>) -> (Tensor<B, 3>, Tensor<B, 2>) {
         let (shift, last) = TokenShift::new(x, last);
-        let k = relu(self.key.forward(shift.mix(self.time_mix_k.val())));
-        let r = self.receptance.forward(shift.mix(self.time_mix_r.val()));
-        (sigmoid(r) * self.value.forward(k.clone() * k), last)
+        let k = relu(project(&self.key, shift.mix(self.time_mix_k.val())));
+        let r = project(&self.receptance, shift.mix(self.time_mix_r.val()));
+        (sigmoid(r) * project(&self.value, k.clone() * k), last)
     }
 }

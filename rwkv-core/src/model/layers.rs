@@ -1,7 +1,8 @@
-//! Burn's layers, filled by the initialisation policy.
+//! Burn's layers, filled by the initialisation policy and applied to sequences.
 
 use super::init::Initializer;
 use burn::nn::{LayerNorm, LayerNormConfig, Linear};
+use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 
 /// A projection without bias, as everywhere in RWKV-4.
@@ -16,4 +17,15 @@ pub(super) fn layer_norm<B: Backend>(init: &Initializer<'_, B>, name: &str) -> L
     norm.gamma = init.tensor(&format!("{name}.weight"), [width]);
     norm.beta = Some(init.tensor(&format!("{name}.bias"), [width]));
     norm
+}
+
+/// Applies a projection to every token: `[B, T, in]` to `[B, T, out]`.
+///
+/// The tokens of all sequences form one matrix. As a batch of matrices, the weight's gradient would be computed once per
+/// sequence and summed.
+pub(super) fn project<B: Backend>(layer: &Linear<B>, x: Tensor<B, 3>) -> Tensor<B, 3> {
+    let [batch, time, inputs] = x.dims();
+    let y = layer.forward(x.reshape([batch * time, inputs]));
+    let [_, out] = y.dims();
+    y.reshape([batch, time, out])
 }

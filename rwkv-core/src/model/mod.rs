@@ -133,7 +133,7 @@ impl<B: RwkvBackend> Rwkv<B> {
     /// When `T = 0` or the state's batch or layers are not those of `tokens` and the model.
     pub fn forward(&self, tokens: Tensor<B, 2, Int>, state: State<B>) -> (Tensor<B, 3>, State<B>) {
         let (x, state) = self.hidden(tokens, state);
-        (self.head.forward(self.ln_out.forward(x)), state)
+        (layers::project(&self.head, self.ln_out.forward(x)), state)
     }
 
     /// [`Self::forward`] for the last position alone, which is what a prompt needs: the head is the widest projection.

@@ -1,7 +1,7 @@
 //! Time-mix: the sub-block that looks back in time, in the place of a Transformer's attention.
 
 use super::init::Initializer;
-use super::layers::linear;
+use super::layers::{linear, project};
 use super::token_shift::TokenShift;
 use crate::ops::{RwkvBackend, wkv::wkv};
 use burn::module::{Module, Param};
@@ -73,10 +73,10 @@ impl<B: RwkvBackend> TimeMix<B> {
         state: Tensor<B, 3>,
     ) -> (Tensor<B, 3>, Tensor<B, 2>, Tensor<B, 3>) {
         let (shift, last) = TokenShift::new(x, last);
-        let k = self.key.forward(shift.mix(self.time_mix_k.val()));
-        let v = self.value.forward(shift.mix(self.time_mix_v.val()));
-        let r = self.receptance.forward(shift.mix(self.time_mix_r.val()));
+        let k = project(&self.key, shift.mix(self.time_mix_k.val()));
+        let v = project(&self.value, shift.mix(self.time_mix_v.val()));
+        let r = project(&self.receptance, shift.mix(self.time_mix_r.val()));
         let (y, state) = wkv(self.time_decay.val(), self.time_first.val(), k, v, state);
-        (self.output.forward(sigmoid(r) * y), last, state)
+        (project(&self.output, sigmoid(r) * y), last, state)
     }
 }
