@@ -1,10 +1,17 @@
-//! What the programs share: the choice of a backend, errors, progress and the quickstart's corpus.
+//! The programs, and what they share.
+//!
+//! Each program is a module with a `main`; `examples/NAME.rs` calls it. They live in one library because a GPU backend
+//! takes minutes to compile, and this way it is compiled once for all of them.
 #![recursion_limit = "256"]
 
 pub mod backend;
 pub mod corpus;
+pub mod generate;
+pub mod logits;
 pub mod progress;
+pub mod quickstart;
 pub mod report;
+pub mod train;
 
 pub use backend::Backend;
 pub use report::{Failure, run};

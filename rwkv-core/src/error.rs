@@ -58,7 +58,9 @@ pub enum Error {
         problem: String,
     },
     /// A character that the vocabulary lacks.
-    #[error("character {character:?} at position {position} of the text is not in the vocabulary of {vocab_size} characters")]
+    #[error(
+        "character {character:?} at position {position} of the text is not in the vocabulary of {vocab_size} characters"
+    )]
     UnknownCharacter {
         /// The character.
         character: char,

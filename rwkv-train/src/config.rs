@@ -165,7 +165,11 @@ impl RunConfig {
     /// # Errors
     /// A sentence that names the unknown or ill-typed field.
     pub fn from_toml(text: &str) -> std::result::Result<Self, String> {
-        toml::from_str(text).map_err(|error| error.to_string().trim().to_owned())
+        toml::from_str(text).map_err(|error| {
+            // One sentence: the parser's own text draws a picture of the line.
+            let line = error.span().map_or(1, |span| 1 + text[..span.start.min(text.len())].matches('\n').count());
+            format!("line {line}: {}", error.message().trim().replace('\n', ", "))
+        })
     }
 
     /// Reads a run from a TOML file.
@@ -210,7 +214,6 @@ impl RunConfig {
     /// # Errors
     /// [`Error::Config`] that names the field.
     pub fn validate(&self) -> Result<()> {
-        self.model_config(1).validate()?;
         let train = &self.train;
         let sizes = [
             ("steps", train.steps),
@@ -236,10 +239,14 @@ impl RunConfig {
         ];
         for (key, number, fits) in numbers {
             if !fits {
-                let expected = if key.starts_with("beta") || key == "val_fraction" { "a number between 0 and 1" } else { "a positive number" };
+                let expected = if key.starts_with("beta") || key == "val_fraction" {
+                    "a number between 0 and 1"
+                } else {
+                    "a positive number"
+                };
                 return Err(Error::config(key, expected, number).into());
             }
         }
-        Ok(())
+        Ok(self.model_config(1).validate()?)
     }
 }

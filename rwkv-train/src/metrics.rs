@@ -30,7 +30,8 @@ pub struct Metrics {
 pub fn append(path: &Path, metrics: &Metrics) -> Result<()> {
     let mut line = serde_json::to_string(metrics).map_err(|error| Error::format(path, error.to_string()))?;
     line.push('\n');
-    let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).map_err(Error::io("write", path))?;
+    let mut file =
+        std::fs::OpenOptions::new().create(true).append(true).open(path).map_err(Error::io("write", path))?;
     file.write_all(line.as_bytes()).map_err(Error::io("write", path))
 }
 

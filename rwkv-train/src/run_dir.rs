@@ -168,8 +168,7 @@ impl RunDir {
         device: B::Device,
     ) -> Result<Trainer<B>> {
         let folder = self.checkpoint(step);
-        let model = checkpoint::load::<B::InnerBackend>(&folder.join(MODEL_FILE), &device)?;
-        let model = AutodiffModule::<B>::from_inner(model);
+        let model = checkpoint::load::<B>(&folder.join(MODEL_FILE), &device)?;
         let trainer = Trainer::<B>::new(config, dataset, model, device.clone())?;
         let adam = &trainer.config().train;
         let optimizer =
@@ -187,4 +186,3 @@ impl RunDir {
         Ok(entries.filter_map(|entry| step(entry.ok()?.file_name())).max())
     }
 }
-

@@ -12,7 +12,9 @@ use crate::files::replace_atomic;
 use crate::model::Rwkv;
 use burn::tensor::DType;
 use burn::tensor::backend::Backend;
-use burn_store::{BurnToPyTorchAdapter, ModuleAdapter, ModuleSnapshot, PyTorchToBurnAdapter, SafetensorsStore, TensorSnapshot};
+use burn_store::{
+    BurnToPyTorchAdapter, ModuleAdapter, ModuleSnapshot, PyTorchToBurnAdapter, SafetensorsStore, TensorSnapshot,
+};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -49,11 +51,16 @@ pub fn read_config(path: &Path) -> Result<RwkvConfig> {
     }
     match found.iter().find(|(key, _)| !wanted.contains_key(*key)) {
         None => Ok(config),
-        Some((key, shape)) => mismatch(key, "no tensor of this name in an RWKV-4 model".into(), format!("shape {shape:?}")),
+        Some((key, shape)) => {
+            mismatch(key, "no tensor of this name in an RWKV-4 model".into(), format!("shape {shape:?}"))
+        }
     }
 }
 
 /// Loads the model in `path`, a safetensors file or a run directory, with `f32` weights.
+///
+/// To train the model, load it on an autodiff backend: a module that comes from the inner backend has parameters that
+/// ask for no gradient.
 ///
 /// # Errors
 /// As [`read_config`].
@@ -65,7 +72,8 @@ pub fn load<B: Backend>(path: &Path, device: &B::Device) -> Result<Rwkv<B>> {
         .with_from_adapter(PyTorchToBurnAdapter.chain(ToF32))
         .allow_partial(true) // `read_config` has compared the names; the store does not know its adapter's renamings
         .validate(false);
-    let result = model.load_from(&mut store).map_err(|error| Error::format(&path, format!("cannot be read: {error}")))?;
+    let result =
+        model.load_from(&mut store).map_err(|error| Error::format(&path, format!("cannot be read: {error}")))?;
     if let Some(error) = result.errors.first() {
         return Err(Error::format(&path, format!("cannot be read: {error}")));
     }

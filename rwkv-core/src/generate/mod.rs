@@ -58,7 +58,8 @@ impl<'a, B: RwkvBackend> Generator<'a, B> {
 
     fn read_last(&mut self) {
         if let Some(token) = self.unread.take() {
-            let token = Tensor::from_data(TensorData::new(vec![i64::from(token)], [1]), &self.model.emb.weight.device());
+            let token =
+                Tensor::from_data(TensorData::new(vec![i64::from(token)], [1]), &self.model.emb.weight.device());
             let (logits, state) = self.model.step(token, self.state.clone());
             self.logits = to_host(logits);
             self.state = state;

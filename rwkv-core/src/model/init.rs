@@ -89,7 +89,9 @@ impl Rule {
             ["att", "time_mix_k"] | ["ffn", "time_mix_k" | "time_mix_r"] => Self::TimeMix { power: rho_1, offset: 0.0 },
             ["att", "value", "weight"] | ["ffn", "key", "weight"] => Self::Orthogonal { gain: 1.0 },
             ["head", "weight"] => Self::Orthogonal { gain: 0.5 },
-            ["att", "key" | "receptance" | "output", "weight"] | ["ffn", "value" | "receptance", "weight"] => Self::Zeros,
+            ["att", "key" | "receptance" | "output", "weight"] | ["ffn", "value" | "receptance", "weight"] => {
+                Self::Zeros
+            }
             _ => panic!("no RWKV-4 parameter is called {name}"),
         }
     }

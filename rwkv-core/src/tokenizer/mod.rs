@@ -83,7 +83,8 @@ impl Tokenizer {
     /// # Errors
     /// [`Error::Io`].
     pub fn save(&self, path: &Path) -> Result<()> {
-        let text = serde_json::to_string(self).map_err(|error| Error::format(path, format!("cannot hold it: {error}")))?;
+        let text =
+            serde_json::to_string(self).map_err(|error| Error::format(path, format!("cannot hold it: {error}")))?;
         crate::files::write_atomic(path, text.as_bytes())
     }
 }

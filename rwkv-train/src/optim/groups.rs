@@ -78,10 +78,7 @@ impl<B: AutodiffBackend> GroupedAdam<B> {
         for (name, id) in model.named_parameters() {
             ids.entry(Group::of(&name)).or_default().push(id);
         }
-        let adam = AdamConfig::new()
-            .with_beta_1(beta_1 as f32)
-            .with_beta_2(beta_2 as f32)
-            .with_epsilon(epsilon as f32);
+        let adam = AdamConfig::new().with_beta_1(beta_1 as f32).with_beta_2(beta_2 as f32).with_epsilon(epsilon as f32);
         let groups =
             Group::ALL.into_iter().map(|group| (group, ids.remove(&group).unwrap_or_default(), adam.init())).collect();
         Self { groups }
@@ -92,7 +89,8 @@ impl<B: AutodiffBackend> GroupedAdam<B> {
     pub fn step(&mut self, lr: f64, model: Rwkv<B>, mut grads: GradientsParams) -> Rwkv<B> {
         let mut model = model;
         for (group, ids, adam) in &mut self.groups {
-            let mut take = Take::<B> { ids, from: &mut grads, into: GradientsParams::new(), backend: Default::default() };
+            let mut take =
+                Take::<B> { ids, from: &mut grads, into: GradientsParams::new(), backend: Default::default() };
             burn::module::Module::visit(&model, &mut take);
             let of_group = take.into;
             model = adam.step(lr * group.lr_scale(), model, of_group);

@@ -25,13 +25,8 @@ impl<B: RwkvBackend, C: CheckpointStrategy> RwkvBackend for Autodiff<B, C> {
         }
         let WkvInputs { w, u, k, v, state } = inputs;
         let parents = [w.node.clone(), u.node.clone(), k.node.clone(), v.node.clone(), state.node.clone()];
-        let inputs = WkvInputs::<B> {
-            w: w.primitive,
-            u: u.primitive,
-            k: k.primitive,
-            v: v.primitive,
-            state: state.primitive,
-        };
+        let inputs =
+            WkvInputs::<B> { w: w.primitive, u: u.primitive, k: k.primitive, v: v.primitive, state: state.primitive };
         match (
             WkvOutput.prepare::<C>(parents.clone()).compute_bound().stateful(),
             WkvFinalState.prepare::<C>(parents).compute_bound().stateful(),

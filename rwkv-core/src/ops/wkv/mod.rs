@@ -25,8 +25,7 @@
 //! | `fusion.rs` | the operations as nodes of Burn's fusion stream |
 //!
 //! # Source
-//! Paper eq. 14 and eq. 19–32 (appendix on the recurrence); the backward sweep is derived in
-//! [`docs/wkv.md`](https://github.com/BlinkDL/RWKV-LM) style below, in [`derivation`].
+//! Paper eq. 14 and eq. 19–32 (appendix on the recurrence); both passes are derived in [`derivation`].
 
 mod autodiff;
 #[cfg(feature = "cpu")]
@@ -34,8 +33,9 @@ mod cpu;
 #[cfg(feature = "cube")]
 mod cube;
 pub mod definition;
-#[doc = include_str!("../../../docs/wkv.md")]
-pub mod derivation {}
+pub mod derivation {
+    #![doc = include_str!("../../../docs/wkv.md")]
+}
 #[cfg(feature = "flex")]
 mod flex;
 #[cfg(feature = "fusion")]

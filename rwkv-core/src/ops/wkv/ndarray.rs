@@ -36,7 +36,11 @@ where
             unreachable!("the tensor was cast to f32");
         };
         let array = storage.into_shared();
-        NdArrayBuffer(if array.is_standard_layout() { array } else { array.as_standard_layout().into_owned().into_shared() })
+        NdArrayBuffer(if array.is_standard_layout() {
+            array
+        } else {
+            array.as_standard_layout().into_owned().into_shared()
+        })
     }
 }
 

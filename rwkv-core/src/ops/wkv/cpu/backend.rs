@@ -46,8 +46,7 @@ pub(in crate::ops::wkv) fn backward<B: CpuBackend>(
     let device = B::float_device(&saved.y);
     let dims = dims::<B>(&saved.y);
     let WkvInputs { w, u, k, v, state } = saved.inputs;
-    let [w, u, k, v, state, y, lse, gy, adjoint] =
-        [w, u, k, v, state, saved.y, saved.lse, gy, adjoint].map(read::<B>);
+    let [w, u, k, v, state, y, lse, gy, adjoint] = [w, u, k, v, state, saved.y, saved.lse, gy, adjoint].map(read::<B>);
     let Gradients { w, u, k, v, state } = super::backward(
         dims,
         &Saved {

@@ -42,8 +42,9 @@ impl Case {
     /// Random inputs, each a number that `f32` holds exactly.
     pub fn random(seed: u64, [batch, time, channels]: [usize; 3], range: Range) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
-        let mut uniform =
-            |n: usize, low: f64, high: f64| -> Vec<f64> { (0..n).map(|_| f64::from(rng.random_range(low..high) as f32)).collect() };
+        let mut uniform = |n: usize, low: f64, high: f64| -> Vec<f64> {
+            (0..n).map(|_| f64::from(rng.random_range(low..high) as f32)).collect()
+        };
         let (parameters, keys) = match range {
             Range::Unit => (1.0, 1.0),
             Range::Large => (10.0, 40.0),

@@ -1,13 +1,12 @@
-//! What several test files share.
-#![allow(dead_code)] // each test file uses its part
+//! What the test files share.
 
+pub mod fixture;
 pub mod oracle;
 
 use burn::tensor::backend::Backend;
 use burn::tensor::{DType, Tensor, TensorData};
 
 /// Runs each test on every backend that is compiled in. A GPU backend without a device says that it was skipped.
-#[macro_export]
 macro_rules! on_every_backend {
     ($($test:ident),* $(,)?) => {
         #[cfg(feature = "flex")]

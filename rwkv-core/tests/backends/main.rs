@@ -1,0 +1,9 @@
+//! What every backend must get right. One test binary, because a GPU backend takes minutes to compile.
+#![recursion_limit = "256"]
+
+#[macro_use]
+mod support;
+
+mod golden;
+mod modes_agree;
+mod wkv_parity;
