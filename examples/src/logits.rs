@@ -87,13 +87,13 @@ fn parallel<B: RwkvBackend>(model: &Rwkv<B>, tokens: &[u32], device: &B::Device)
 
 fn recurrent<B: RwkvBackend>(model: &Rwkv<B>, tokens: &[u32], device: &B::Device) -> Vec<Vec<f32>> {
     let mut state = Some(model.zero_state(1));
-    let mut step = |token: &u32| {
+    let step = |token: &u32| {
         let token = Tensor::from_data(TensorData::new(vec![token.cast_signed()], [1]), device);
         let (logits, next) = model.step(token, state.take()?);
         state = Some(next);
         Some(logits.into_data().iter::<f32>().collect())
     };
-    tokens.iter().map_while(|token| step(token)).collect()
+    tokens.iter().map_while(step).collect()
 }
 
 /// The ten largest logits, for people.

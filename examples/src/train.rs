@@ -76,7 +76,7 @@ struct Recipe {
     /// Hidden units of the channel-mix [default: four times the width].
     #[arg(long)]
     dim_ffn: Option<usize>,
-    /// Half-width of the embedding's initial distribution [default: lr_init].
+    /// Half-width of the embedding's initial distribution [default: the initial learning rate].
     #[arg(long)]
     emb_init_scale: Option<f64>,
     /// Seed of weights and windows [default: 0].

@@ -134,7 +134,7 @@ fn the_portable_bodies_match_f64() {
 /// From the empty state, whose exponent is a sentinel.
 fn the_empty_state_is_empty<B: RwkvBackend>(device: &B::Device) {
     for range in RANGES {
-        let case = Case::random(5, [2, 7, 70], range).from_empty_state();
+        let case = Case::random(5, [2, 7, 70], range).after_empty_state();
         let seen = as_seen_by::<B>(&case, device);
         let (exponents, state) = seen.final_state();
         let want = Run { y: seen.outputs(), state, gradients: seen.gradients() };

@@ -72,7 +72,7 @@ impl Case {
     }
 
     /// The same inputs with the empty state in front.
-    pub fn from_empty_state(mut self) -> Self {
+    pub fn after_empty_state(mut self) -> Self {
         let empty = f64::from(rwkv_core::ops::wkv::EMPTY_EXPONENT);
         for (i, x) in self.state.iter_mut().enumerate() {
             *x = if i / self.channels % 3 == 2 { empty } else { 0.0 };
