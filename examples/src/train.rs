@@ -220,7 +220,8 @@ fn describe(outcome: &Outcome) -> String {
 }
 
 fn title(config: &RunConfig) -> String {
-    format!("{} layers, width {}, {}", config.model.n_layer, config.model.n_embd, config.data.text.display())
+    let text = config.data.text.file_name().unwrap_or_default().to_string_lossy();
+    format!("{} layers, width {}, {text}", config.model.n_layer, config.model.n_embd)
 }
 
 fn tokens_per_step(config: &RunConfig) -> usize {

@@ -166,9 +166,11 @@ impl RunConfig {
     /// A sentence that names the unknown or ill-typed field.
     pub fn from_toml(text: &str) -> std::result::Result<Self, String> {
         toml::from_str(text).map_err(|error| {
-            // One sentence: the parser's own text draws a picture of the line.
-            let line = error.span().map_or(1, |span| 1 + text[..span.start.min(text.len())].matches('\n').count());
-            format!("line {line}: {}", error.message().trim().replace('\n', ", "))
+            // One sentence, with the line itself: the parser's own text draws a picture of it.
+            let before = error.span().map_or("", |span| text.get(..span.start).unwrap_or_default());
+            let number = before.matches('\n').count();
+            let line = text.lines().nth(number).unwrap_or_default().trim();
+            format!("line {}, `{line}`: {}", number + 1, error.message().trim().replace('\n', ", "))
         })
     }
 

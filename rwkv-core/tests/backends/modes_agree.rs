@@ -138,7 +138,8 @@ fn sequences_do_not_mix<B: RwkvBackend>(device: &B::Device) {
     let token = || Tensor::<B, 1, Int>::from_data(TensorData::new(vec![3, 4], [2]), device);
     let (one, _) = model.step(token(), state.clone());
     let (two, _) = model.step(token(), state.clone());
-    assert_close("twice from one state", &values(one), &values(two), 0.0);
+    // GPU backends may pick another matrix kernel the second time.
+    assert_close("twice from one state", &values(one), &values(two), 1e-5);
     assert_close("the state itself", &meaning(&state), &before, 0.0);
 }
 

@@ -19,7 +19,7 @@ impl<B: FusionBackend + RwkvBackend> RwkvBackend for Fusion<B> {
         }
         let WkvInputs { w, u, k, v, state } = inputs;
         let run: Run<B> = if with_lse { run_forward::<B, true> } else { run_forward::<B, false> };
-        let mut outputs = register("rwkv.wkv_forward", vec![w, u, k, v, state], outputs, run).into_iter();
+        let mut outputs = register::<B>("rwkv.wkv_forward", vec![w, u, k, v, state], outputs, run).into_iter();
         let mut next = || outputs.next().expect("as many outputs as were described");
         WkvForward { y: next(), state: next(), lse: with_lse.then(next) }
     }
@@ -36,7 +36,7 @@ impl<B: FusionBackend + RwkvBackend> RwkvBackend for Fusion<B> {
         ];
         let WkvInputs { w, u, k, v, state } = saved.inputs;
         let inputs = vec![w, u, k, v, state, saved.y, saved.lse, gy, adjoint];
-        let mut outputs = register("rwkv.wkv_backward", inputs, outputs, run_backward::<B>).into_iter();
+        let mut outputs = register::<B>("rwkv.wkv_backward", inputs, outputs, run_backward::<B>).into_iter();
         let mut next = || outputs.next().expect("as many outputs as were described");
         WkvGradients { w: next(), u: next(), k: next(), v: next(), state: next() }
     }
