@@ -95,7 +95,7 @@ fn generate<B: RwkvBackend>(args: &Args, device: B::Device) -> Result<(), Failur
     let started = Instant::now();
     let mut stream = Utf8Stream::default();
     let mut text = String::new();
-    let mut tokens = Vec::with_capacity(args.tokens);
+    let mut tokens = Vec::new();
     if args.stream {
         show(&args.prompt)?;
     }

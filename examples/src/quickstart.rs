@@ -1,11 +1,12 @@
 //! Trains a small RWKV-4 on the CPU in about a minute, shows that its two modes agree, and lets it write.
 
 use crate::progress::Progress;
-use crate::{Backend, Failure, corpus, run, with_backend};
+use crate::{Backend, Failure, corpus, report, run, with_backend};
 use burn::backend::Autodiff;
 use burn::module::AutodiffModule;
 use burn::tensor::{Int, Tensor, TensorData};
 use clap::Parser;
+use rwkv_core::error::Error;
 use rwkv_core::generate::{Generator, Sampler};
 use rwkv_core::model::Rwkv;
 use rwkv_core::ops::{RwkvAutodiffBackend, RwkvBackend};
@@ -70,55 +71,68 @@ fn recipe(args: &Args) -> Result<RunConfig, Failure> {
 }
 
 fn quickstart<B: RwkvAutodiffBackend>(args: &Args, device: B::Device) -> Result<(), Failure> {
-    let config = recipe(args)?;
+    let mut config = recipe(args)?;
     let text = corpus::stories(600, 1);
+    let corpus_file = args.out.join("corpus.txt");
+    if args.out.join("metrics.jsonl").exists() && !corpus_file.exists() {
+        return Err(Failure(format!("{} holds another run; choose another folder by --out", args.out.display())));
+    }
+    std::fs::create_dir_all(&args.out).map_err(Error::io("create", &args.out))?;
+    std::fs::write(&corpus_file, &text).map_err(Error::io("write", &corpus_file))?;
+    config.data.text = corpus_file;
     let tokenizer = Tokenizer::Char(CharTokenizer::from_text(&text));
     let dataset = Dataset::split(&tokenizer.encode(&text)?, config.data.val_fraction, config.train.ctx_len)?;
     let model_config = config.model_config(tokenizer.vocab_size());
-    println!(
+    report::say(format_args!(
         "RWKV-4 with {} layers of width {}, {} parameters, on {} characters of little stories like this one:\n\n  {}\n",
         model_config.n_layer,
         model_config.n_embd,
         model_config.num_params(),
         text.chars().count(),
         text.lines().next().unwrap_or_default(),
-    );
+    ))?;
 
     let model = Rwkv::<B>::new(&model_config, args.seed, &device);
     let mut trainer = Trainer::new(config.clone(), dataset, model, device)?;
     let before = trainer.validate(config.train.val_windows);
-    println!("Training for {} steps. The held-out loss before is {before:.3} nats per character.", args.steps);
+    report::say(format_args!(
+        "Training for {} steps. The held-out loss before is {before:.3} nats per character.",
+        args.steps
+    ))?;
     let started = Instant::now();
     let mut log = Log { progress: Progress::new(args.steps, 0), rows: Vec::new() };
     trainer.run(&mut log)?;
     log.progress.finish();
     let after = trainer.validate(config.train.val_windows);
-    println!("{}", chart(&log.rows));
-    println!(
+    report::say(format_args!("{}", chart(&log.rows)))?;
+    report::say(format_args!(
         "Trained in {:.0} s; the held-out loss fell from {before:.3} to {after:.3}.",
         started.elapsed().as_secs_f64()
-    );
+    ))?;
 
     let model = trainer.model().valid();
     let sample: String = text.chars().take(200).collect();
     let tokens = tokenizer.encode(&sample)?;
     let error = largest_difference(&model, &tokens);
-    println!(
+    if error.is_nan() || error > 1e-3 {
+        return Err(Failure(format!("the logits of the two modes differ by {error:.1e}")));
+    }
+    report::say(format_args!(
         "Read {} characters at once and one by one: the logits of the two modes differ by at most {error:.1e}.",
         tokens.len()
-    );
+    ))?;
 
-    println!("\nWriting, one character at a time, in constant memory:\n");
+    report::say(format_args!("\nWriting, one character at a time, in constant memory:\n"))?;
     let written = write(&model, &tokenizer, "One ", 500, args.seed)?;
     let known: HashSet<&str> = words(&text).collect();
     let (total, familiar) = (words(&written).count(), words(&written).filter(|word| known.contains(word)).count());
-    println!("\n\n{familiar} of the {total} words above are words of the corpus.");
+    report::say(format_args!("\n\n{familiar} of the {total} words above are words of the corpus."))?;
 
     save(args, &config, &tokenizer, &trainer, &log.rows)?;
-    println!(
+    report::say(format_args!(
         "The model, its metrics and the plot are in {0}; go on with\n  cargo run --release --example generate -- --model {0} --prompt 'One '",
         args.out.display()
-    );
+    ))?;
     Ok(())
 }
 
@@ -171,7 +185,14 @@ fn largest_difference<B: RwkvBackend>(model: &Rwkv<B>, tokens: &[u32]) -> f32 {
         let (logits, next) = model.step(Tensor::from_data(TensorData::new(vec![id], [1]), &device), state);
         state = next;
         let difference = (logits - parallel.clone().narrow(1, t, 1).squeeze_dim(1)).abs().max();
-        largest = largest.max(difference.into_data().iter::<f32>().next().unwrap_or(f32::NAN));
+        let difference = difference.into_data().iter::<f32>().next().unwrap_or(f32::NAN);
+        // `max` would drop a NaN.
+        if difference.is_nan() || difference > largest {
+            largest = difference;
+        }
+        if largest.is_nan() {
+            break;
+        }
     }
     largest
 }

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use std::fmt::Display;
+use std::io::Write;
 use std::process::ExitCode;
 
 /// Why a program gives up: one sentence.
@@ -28,12 +29,15 @@ pub fn run(program: impl FnOnce() -> Result<(), Failure>) -> ExitCode {
 /// Prints a result: as one line of JSON, or for people.
 ///
 /// # Errors
-/// When the result has no JSON form.
+/// When the result has no JSON form, or as [`say`].
 pub fn print(json: bool, result: &impl Serialize, for_people: impl Display) -> Result<(), Failure> {
-    if json {
-        println!("{}", serde_json::to_string(result)?);
-    } else {
-        println!("{for_people}");
-    }
-    Ok(())
+    if json { say(serde_json::to_string(result)?) } else { say(for_people) }
+}
+
+/// Prints a line.
+///
+/// # Errors
+/// When stdout is closed or full, where `println!` would panic.
+pub fn say(line: impl Display) -> Result<(), Failure> {
+    Ok(writeln!(std::io::stdout(), "{line}")?)
 }

@@ -8,6 +8,9 @@ pub const PILE_VOCAB: usize = 50_277;
 /// Tokens of the World models: 65,529 entries, the end-of-text token 0, and unused rows up to 2¹⁶.
 pub const WORLD_VOCAB: usize = 65_536;
 
+/// Added to the variance in every layer norm; checkpoints do not store it, so it is the same in every RWKV-4.
+pub const LAYER_NORM_EPSILON: f64 = 1e-5;
+
 /// The sizes of an RWKV-4 model, under the official names.
 ///
 /// # Source
@@ -33,16 +36,9 @@ pub struct RwkvConfig {
     pub dim_att: usize,
     /// Hidden units of the channel-mix, `F`; `4C` in every released model.
     pub dim_ffn: usize,
-    /// Added to the variance in every layer norm.
-    #[serde(default = "default_epsilon")]
-    pub layer_norm_epsilon: f64,
     /// Half-width of the embedding's uniform initial distribution. The official trainer uses its initial learning rate.
     #[serde(default = "default_emb_scale")]
     pub emb_init_scale: f64,
-}
-
-fn default_epsilon() -> f64 {
-    1e-5
 }
 
 fn default_emb_scale() -> f64 {
@@ -53,15 +49,7 @@ impl RwkvConfig {
     /// A model with the released models' proportions: `A = C`, `F = 4C`.
     #[must_use]
     pub fn new(vocab_size: usize, n_layer: usize, n_embd: usize) -> Self {
-        Self {
-            vocab_size,
-            n_layer,
-            n_embd,
-            dim_att: n_embd,
-            dim_ffn: 4 * n_embd,
-            layer_norm_epsilon: default_epsilon(),
-            emb_init_scale: default_emb_scale(),
-        }
+        Self { vocab_size, n_layer, n_embd, dim_att: n_embd, dim_ffn: 4 * n_embd, emb_init_scale: default_emb_scale() }
     }
 
     /// RWKV-4 169M: 12 layers of width 768.
@@ -128,10 +116,10 @@ impl RwkvConfig {
                 return Err(Error::config(key, "a positive number", size));
             }
         }
-        let positive = |key, x: f64| {
-            if x.is_finite() && x > 0.0 { Ok(()) } else { Err(Error::config(key, "a positive number", x)) }
-        };
-        positive("layer_norm_epsilon", self.layer_norm_epsilon)?;
-        positive("emb_init_scale", self.emb_init_scale)
+        let scale = self.emb_init_scale;
+        if scale.is_finite() && scale > 0.0 {
+            return Ok(());
+        }
+        Err(Error::config("emb_init_scale", "a positive number", scale))
     }
 }

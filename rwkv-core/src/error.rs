@@ -50,7 +50,7 @@ pub enum Error {
         found: String,
     },
     /// A backend's device cannot be used.
-    #[error("no device for backend {backend}: {problem}; is a driver installed? `--backend flex` needs none")]
+    #[error("no device for backend {backend}: {problem}; is a driver installed? CPU backends need none")]
     Device {
         /// The backend's name.
         backend: &'static str,

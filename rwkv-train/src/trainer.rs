@@ -131,7 +131,9 @@ impl<B: RwkvAutodiffBackend> Trainer<B> {
             row.add(loss);
             let logs = due(train.log_every, self.step);
             let validates = due(train.val_every, self.step);
-            let metrics = if logs || validates {
+            let saves = due(train.save_every, self.step);
+            // Before a checkpoint, too: no weights are saved that cannot go on.
+            let metrics = if logs || validates || saves {
                 // Reading the loss waits for the device, so the clock stops after it.
                 let loss = row.mean();
                 let grad_norm = value(grad_norm);
@@ -148,11 +150,16 @@ impl<B: RwkvAutodiffBackend> Trainer<B> {
             };
             if let Some(mut metrics) = metrics {
                 if validates {
-                    metrics.val_loss = Some(self.validate(train.val_windows));
+                    let val_loss = self.validate(train.val_windows);
+                    if !val_loss.is_finite() {
+                        let (loss, grad_norm) = (val_loss, metrics.grad_norm);
+                        return Err(Error::Diverged { step: self.step, loss, lr, grad_norm });
+                    }
+                    metrics.val_loss = Some(val_loss);
                 }
                 observer.on_metrics(&metrics)?;
             }
-            if due(train.save_every, self.step) {
+            if saves {
                 let started = Instant::now();
                 observer.on_checkpoint(self)?;
                 self.timings.add(Phase::Checkpoint, started);

@@ -75,6 +75,8 @@ fn loss_and_every_gradient_match_pytorch() {
             got = transposed(&got, shape[1]);
         }
         let scale = want.iter().fold(0.0f64, |max, x| max.max(x.abs()));
+        assert_eq!(got.len(), want.len(), "{name}");
+        assert!(got.iter().all(|x| x.is_finite()), "{name}: {got:?}");
         let error = got.iter().zip(&want).map(|(x, y)| (x - y).abs()).fold(0.0, f64::max) / scale;
         println!("{name}: largest error {error:.1e} of {scale:.2e}");
         // Leaving L2Wrap out would be 5e-4 here.

@@ -38,6 +38,7 @@ pub fn read_config(path: &Path) -> Result<RwkvConfig> {
     let path = &model_file(path);
     let found = header::read(path)?;
     let config = schema::sizes(&found).map_err(|problem| Error::format(path, problem))?;
+    config.validate().map_err(|error| Error::format(path, format!("is no usable model: {error}")))?;
     let wanted = schema::tensors(&config);
     let mismatch = |key: &str, expected: String, found: String| {
         Err(Error::Tensor { path: path.clone(), key: key.to_owned(), expected, found })

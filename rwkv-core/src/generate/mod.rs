@@ -81,13 +81,16 @@ impl<B: RwkvBackend> Iterator for Generator<'_, B> {
 /// Reads `tokens` in the time-parallel mode: the last position's logits, `[1, V]`, and the state after it.
 ///
 /// # Errors
-/// [`Error::Config`] when there are no tokens, [`Error::UnknownToken`] for an id outside the vocabulary.
+/// [`Error::Config`] when there are no tokens or the state is not of one sequence, [`Error::UnknownToken`] for an id outside the vocabulary.
 pub fn prefill<B: RwkvBackend>(
     model: &Rwkv<B>,
     mut state: State<B>,
     tokens: &[u32],
 ) -> Result<(Tensor<B, 2>, State<B>)> {
     check_tokens(tokens, model.config().vocab_size)?;
+    if state.batch() != 1 {
+        return Err(Error::config("state", "one sequence", format!("{} sequences", state.batch())));
+    }
     let device = model.emb.weight.device();
     let mut logits = None;
     for piece in tokens.chunks(PREFILL_TOKENS) {

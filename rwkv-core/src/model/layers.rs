@@ -1,6 +1,7 @@
 //! Burn's layers, filled by the initialisation policy and applied to sequences.
 
 use super::init::Initializer;
+use crate::config::LAYER_NORM_EPSILON;
 use burn::nn::{LayerNorm, LayerNormConfig, Linear};
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
@@ -13,7 +14,7 @@ pub(super) fn linear<B: Backend>(init: &Initializer<'_, B>, name: &str, inputs: 
 /// A layer norm over the residual stream's width.
 pub(super) fn layer_norm<B: Backend>(init: &Initializer<'_, B>, name: &str) -> LayerNorm<B> {
     let width = init.config.n_embd;
-    let mut norm = LayerNormConfig::new(width).with_epsilon(init.config.layer_norm_epsilon).init(init.device);
+    let mut norm = LayerNormConfig::new(width).with_epsilon(LAYER_NORM_EPSILON).init(init.device);
     norm.gamma = init.tensor(&format!("{name}.weight"), [width]);
     norm.beta = Some(init.tensor(&format!("{name}.bias"), [width]));
     norm

@@ -88,7 +88,7 @@ impl<B: Backend> Rwkv<B> {
         }
     }
 
-    /// The sizes, read from the parameters' shapes. Two fields are not sizes and keep their defaults.
+    /// The sizes, read from the parameters' shapes. `emb_init_scale`, which matters only before training, is the default.
     #[must_use]
     pub fn config(&self) -> RwkvConfig {
         let [vocab_size, n_embd] = self.emb.weight.lazy_shape().dims();

@@ -1,7 +1,7 @@
 //! WKV on every backend: outputs, final states and all five gradients against f64 and against the plain-op definition.
 
 use crate::support::oracle::{Case, Range};
-use crate::support::{assert_close, tensor, values};
+use crate::support::{assert_close, say, tensor, values};
 use burn::backend::Autodiff;
 use burn::tensor::{DType, Tensor};
 use rwkv_core::ops::RwkvBackend;
@@ -149,7 +149,7 @@ fn the_empty_state_is_empty<B: RwkvBackend>(device: &B::Device) {
 fn half_precision_stays_f32_inside<B: RwkvBackend>(device: &B::Device) {
     for (dtype, unit) in [(DType::F16, 2f64.powi(-11)), (DType::BF16, 2f64.powi(-8))] {
         if !B::supports_dtype(device, dtype) {
-            eprintln!("SKIPPED {dtype:?}: the device has no such type");
+            say(&format!("SKIPPED {dtype:?} on {}: it has no such type", B::name(device)));
             continue;
         }
         let mut case = Case::random(9, [2, 200, 37], Range::Unit);

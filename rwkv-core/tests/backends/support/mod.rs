@@ -37,14 +37,24 @@ macro_rules! on_every_backend {
 }
 
 /// Whether the backend's device works; if not, says that the test is skipped, and why.
+///
+/// Where `RWKV_REQUIRE_DEVICES` names the backend, as in CI, a missing device is a failure.
 pub fn has_device<B: Backend>(backend: &'static str, test: &str) -> bool {
     match rwkv_core::device::check::<B>(backend, &Default::default()) {
         Ok(()) => true,
         Err(error) => {
-            eprintln!("SKIPPED {test} on {backend}: {error}");
+            let required = std::env::var("RWKV_REQUIRE_DEVICES").unwrap_or_default();
+            assert!(!required.split(',').any(|name| name == backend), "{backend} is required: {error}");
+            say(&format!("SKIPPED {test} on {backend}: {error}"));
             false
         }
     }
+}
+
+/// Writes a line to stderr past the test harness, which keeps the output of tests that pass.
+pub fn say(line: &str) {
+    use std::io::Write;
+    writeln!(std::io::stderr(), "{line}").expect("stderr is open");
 }
 
 /// A tensor of these values, in this dtype.
@@ -61,8 +71,8 @@ pub fn values<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Vec<f64> {
     tensor.into_data().iter::<f64>().collect()
 }
 
-/// Asserts that `got` is within `tolerance` of `want`, relative to the largest entry of `want` (or to 1 if that is
-/// smaller and `tolerance` is for gradients that may all be tiny). Prints the largest error and returns it.
+/// Asserts that `got` is within `tolerance` of `want`, relative to the largest entry of `want`. Prints the
+/// largest error and returns it.
 pub fn assert_close(what: &str, got: &[f64], want: &[f64], tolerance: f64) -> f64 {
     assert_eq!(got.len(), want.len(), "{what}: lengths differ");
     let scale = want.iter().fold(0.0f64, |max, x| max.max(x.abs())).max(1e-30);

@@ -1,4 +1,5 @@
-//! WKV in scalar f64, written from the paper's sums and differentiated numerically: shares no code with the library.
+//! WKV in scalar f64, by the paper's recurrence and differentiated numerically: shares no code with the library. (The
+//! sums themselves are in the PyTorch fixture, see `golden.rs`.)
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -84,8 +85,7 @@ impl Case {
         (b * self.time + t) * self.channels + c
     }
 
-    /// The paper's sums for one channel. `A = Σ e^{x_i} v_i`, `B = Σ e^{x_i}` over the past, by their exponents `x_i`
-    /// relative to the largest.
+    /// One channel, relative to the largest exponent so far.
     fn channel(&self, b: usize, c: usize) -> Channel {
         let w = -self.time_decay[c].exp();
         let u = self.time_first[c];

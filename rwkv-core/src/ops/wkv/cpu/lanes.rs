@@ -117,6 +117,7 @@ mod tests {
         inputs
             .map(|x| {
                 let got = f64::from(f(&[x; LANES])[LANES - 1]);
+                assert!(got.is_finite(), "at {x}");
                 let want = exact(f64::from(x));
                 (got - want).abs() / want.abs().max(f64::from(f32::MIN_POSITIVE))
             })
