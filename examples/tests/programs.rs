@@ -236,3 +236,20 @@ fn the_quickstart_trains_agrees_and_writes() {
     assert!(after < number_after(&printed, "held-out loss fell from "), "{printed}");
     assert!(success("generate", &["--model", &folder.arg("quickstart"), "--prompt", "One "]).starts_with("One "));
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_under_stdout_is_one_sentence() {
+    let folder = Folder::new();
+    folder.train(&[]);
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("/dev/full");
+    let output = program("logits")
+        .args(["--model", &folder.arg("run"), "--tokens", "1", "--json"])
+        .stdout(full)
+        .stderr(std::process::Stdio::piped())
+        .output()
+        .expect("the program starts");
+    let said = String::from_utf8(output.stderr).expect("UTF-8");
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.starts_with("error: ") && said.lines().count() == 1, "{said}");
+}

@@ -123,3 +123,22 @@ fn broken_files_are_refused_in_one_sentence() {
     }
     assert!(refusal(&folder.path().join("absent.safetensors")).contains("cannot read"));
 }
+
+#[test]
+fn a_model_without_tokens_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = edited(folder.path(), |name, shape, data| {
+        let vocabulary = name == "emb.weight" || name == "head.weight";
+        let shape = if vocabulary { vec![0, shape[1]] } else { shape.to_vec() };
+        Some((name.to_owned(), shape, Dtype::F32, if vocabulary { Vec::new() } else { data.to_vec() }))
+    });
+    assert!(refusal(&path).contains("vocab_size"), "{}", refusal(&path));
+}
+
+#[test]
+fn a_state_of_several_sequences_does_not_write_text() {
+    let model = checkpoint::load::<Flex>(&fixture(), &Default::default()).expect("loads");
+    let sampler = rwkv_core::generate::Sampler::new(1.0, 1.0, 0, 0).expect("valid");
+    let generator = rwkv_core::generate::Generator::new(&model, model.zero_state(2), &[1], sampler);
+    assert!(generator.expect_err("refused").to_string().contains("2 sequences"));
+}
