@@ -138,8 +138,9 @@ fn sequences_do_not_mix<B: RwkvBackend>(device: &B::Device) {
     let token = || Tensor::<B, 1, Int>::from_data(TensorData::new(vec![3, 4], [2]), device);
     let (one, _) = model.step(token(), state.clone());
     let (two, _) = model.step(token(), state.clone());
-    // GPU backends may pick another matrix kernel the second time.
-    assert_close("twice from one state", &values(one), &values(two), 1e-5);
+    // A GPU backend may pick another matrix kernel the second time; a CPU backend has no such choice.
+    let tolerance = if ["flex", "ndarray"].contains(&B::name(device).as_str()) { 0.0 } else { 1e-5 };
+    assert_close("twice from one state", &values(one), &values(two), tolerance);
     assert_close("the state itself", &meaning(&state), &before, 0.0);
 }
 
