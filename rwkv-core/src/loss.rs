@@ -1,8 +1,9 @@
 //! The training loss: cross-entropy in `f32`, and RWKV's L2Wrap.
 
-use burn::tensor::activation::log_softmax;
+use crate::ops::RwkvBackend;
+use crate::ops::cross_entropy::cross_entropy;
 use burn::tensor::backend::Backend;
-use burn::tensor::{DType, Int, Tensor};
+use burn::tensor::{Int, Tensor};
 
 /// L2Wrap's factor.
 const L2_WRAP: f32 = 1e-4;
@@ -14,10 +15,8 @@ const L2_WRAP: f32 = 1e-4;
 /// - `targets`: `[B, T]`, ids below `V`
 /// - returns `[B, T]`, in `f32`
 #[must_use]
-pub fn token_nll<B: Backend>(logits: Tensor<B, 3>, targets: Tensor<B, 2, Int>) -> Tensor<B, 2> {
-    let [batch, time, vocab] = logits.dims();
-    let log_probs = log_softmax(logits.cast(DType::F32).reshape([batch * time, vocab]), 1);
-    log_probs.gather(1, targets.reshape([batch * time, 1])).reshape([batch, time]).neg()
+pub fn token_nll<B: RwkvBackend>(logits: Tensor<B, 3>, targets: Tensor<B, 2, Int>) -> Tensor<B, 2> {
+    losses(logits, targets, 0.0)
 }
 
 /// The mean cross-entropy over all targets, whose gradient also pulls every position's largest logit towards zero.
@@ -34,12 +33,14 @@ pub fn token_nll<B: Backend>(logits: Tensor<B, 3>, targets: Tensor<B, 2, Int>) -
 /// Reference §4.1; `L2Wrap` of the official code. There the term ignores the factor of gradient accumulation; here it is
 /// part of the loss, so that accumulating micro-batches equals one large batch.
 #[must_use]
-pub fn training_loss<B: Backend>(logits: Tensor<B, 3>, targets: Tensor<B, 2, Int>) -> Tensor<B, 1> {
-    let largest = logits.clone().cast(DType::F32).max_dim(2);
-    let wrap = largest.powi_scalar(2).mean() * (0.5 * L2_WRAP);
-    let loss = token_nll(logits, targets).mean();
-    // Zero in value: x − x.detach().
-    loss + (wrap.clone() - wrap.detach())
+pub fn training_loss<B: RwkvBackend>(logits: Tensor<B, 3>, targets: Tensor<B, 2, Int>) -> Tensor<B, 1> {
+    losses(logits, targets, L2_WRAP).mean()
+}
+
+fn losses<B: RwkvBackend>(logits: Tensor<B, 3>, targets: Tensor<B, 2, Int>, l2_wrap: f32) -> Tensor<B, 2> {
+    let [batch, time, vocab] = logits.dims();
+    let logits = logits.reshape([batch * time, vocab]);
+    cross_entropy(logits, targets.reshape([batch * time]), l2_wrap).reshape([batch, time])
 }
 
 /// The number in a tensor of one element, such as a loss. Waits for the device.

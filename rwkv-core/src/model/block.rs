@@ -2,7 +2,7 @@
 
 use super::channel_mix::ChannelMix;
 use super::init::Initializer;
-use super::layers::layer_norm;
+use super::layers::{layer_norm, normalise};
 use super::time_mix::TimeMix;
 use crate::ops::RwkvBackend;
 use crate::state::LayerState;
@@ -58,12 +58,12 @@ impl<B: RwkvBackend> Block<B> {
     pub fn forward(&self, x: Tensor<B, 3>, state: LayerState<B>) -> (Tensor<B, 3>, LayerState<B>) {
         let LayerState { att_x, ffn_x, wkv } = state;
         let x = match &self.ln0 {
-            Some(ln0) => ln0.forward(x),
+            Some(ln0) => normalise(ln0, x),
             None => x,
         };
-        let (mixed, att_x, wkv) = self.att.forward(self.ln1.forward(x.clone()), att_x, wkv);
+        let (mixed, att_x, wkv) = self.att.forward(normalise(&self.ln1, x.clone()), att_x, wkv);
         let x = x + mixed;
-        let (mixed, ffn_x) = self.ffn.forward(self.ln2.forward(x.clone()), ffn_x);
+        let (mixed, ffn_x) = self.ffn.forward(normalise(&self.ln2, x.clone()), ffn_x);
         (x + mixed, LayerState { att_x, ffn_x, wkv })
     }
 }

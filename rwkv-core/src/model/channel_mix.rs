@@ -1,12 +1,14 @@
 //! Channel-mix: the sub-block that mixes channels, in the place of a Transformer's feed-forward layer.
 
 use super::init::Initializer;
-use super::layers::{linear, project};
-use super::token_shift::TokenShift;
+use super::layers::{last_token, linear, project};
+use crate::ops::RwkvBackend;
+use crate::ops::gate::gate;
+use crate::ops::squared_relu::squared_relu;
+use crate::ops::token_shift::token_shift;
 use burn::module::{Module, Param};
 use burn::nn::Linear;
 use burn::tensor::Tensor;
-use burn::tensor::activation::{relu, sigmoid};
 use burn::tensor::backend::Backend;
 
 /// The channel-mix sub-block, officially `ffn`.
@@ -43,7 +45,9 @@ impl<B: Backend> ChannelMix<B> {
             value: linear(init, &format!("{name}.value"), f, c),
         }
     }
+}
 
+impl<B: RwkvBackend> ChannelMix<B> {
     /// Mixes channels.
     ///
     /// # Shapes
@@ -51,9 +55,9 @@ impl<B: Backend> ChannelMix<B> {
     /// - `last`: `[B, C]`, the token before `x`
     /// - returns `[B, T, C]` and the new `last`
     pub fn forward(&self, x: Tensor<B, 3>, last: Tensor<B, 2>) -> (Tensor<B, 3>, Tensor<B, 2>) {
-        let (shift, last) = TokenShift::new(x, last);
-        let k = relu(project(&self.key, shift.mix(self.time_mix_k.val())));
-        let r = project(&self.receptance, shift.mix(self.time_mix_r.val()));
-        (sigmoid(r) * project(&self.value, k.clone() * k), last)
+        let shifted = |mu: &Param<Tensor<B, 3>>| token_shift(x.clone(), last.clone(), mu.val());
+        let k = squared_relu(project(&self.key, shifted(&self.time_mix_k)));
+        let r = project(&self.receptance, shifted(&self.time_mix_r));
+        (gate(r, project(&self.value, k)), last_token(x))
     }
 }

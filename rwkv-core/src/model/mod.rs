@@ -8,12 +8,10 @@ pub mod init;
 mod layers;
 mod names;
 mod time_mix;
-mod token_shift;
 
 pub use block::Block;
 pub use channel_mix::ChannelMix;
 pub use time_mix::TimeMix;
-pub use token_shift::TokenShift;
 
 use crate::config::RwkvConfig;
 use crate::ops::RwkvBackend;
@@ -133,7 +131,7 @@ impl<B: RwkvBackend> Rwkv<B> {
     /// When `T = 0` or the state's batch or layers are not those of `tokens` and the model.
     pub fn forward(&self, tokens: Tensor<B, 2, Int>, state: State<B>) -> (Tensor<B, 3>, State<B>) {
         let (x, state) = self.hidden(tokens, state);
-        (layers::project(&self.head, self.ln_out.forward(x)), state)
+        (layers::project(&self.head, layers::normalise(&self.ln_out, x)), state)
     }
 
     /// [`Self::forward`] for the last position alone, which is what a prompt needs: the head is the widest projection.
@@ -148,7 +146,7 @@ impl<B: RwkvBackend> Rwkv<B> {
         let (x, state) = self.hidden(tokens, state);
         let [batch, time, width] = x.dims();
         let x = x.narrow(1, time - 1, 1).reshape([batch, width]);
-        (self.head.forward(self.ln_out.forward(x)), state)
+        (self.head.forward(layers::normalise(&self.ln_out, x)), state)
     }
 
     /// The recurrent mode: logits after one more token, in time and memory that do not depend on how many came before.

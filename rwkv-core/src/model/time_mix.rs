@@ -1,13 +1,13 @@
 //! Time-mix: the sub-block that looks back in time, in the place of a Transformer's attention.
 
 use super::init::Initializer;
-use super::layers::{linear, project};
-use super::token_shift::TokenShift;
+use super::layers::{last_token, linear, project};
+use crate::ops::gate::gate;
+use crate::ops::token_shift::token_shift;
 use crate::ops::{RwkvBackend, wkv::wkv};
 use burn::module::{Module, Param};
 use burn::nn::Linear;
 use burn::tensor::Tensor;
-use burn::tensor::activation::sigmoid;
 use burn::tensor::backend::Backend;
 
 /// The time-mix sub-block, officially `att`.
@@ -72,11 +72,11 @@ impl<B: RwkvBackend> TimeMix<B> {
         last: Tensor<B, 2>,
         state: Tensor<B, 3>,
     ) -> (Tensor<B, 3>, Tensor<B, 2>, Tensor<B, 3>) {
-        let (shift, last) = TokenShift::new(x, last);
-        let k = project(&self.key, shift.mix(self.time_mix_k.val()));
-        let v = project(&self.value, shift.mix(self.time_mix_v.val()));
-        let r = project(&self.receptance, shift.mix(self.time_mix_r.val()));
+        let shifted = |mu: &Param<Tensor<B, 3>>| token_shift(x.clone(), last.clone(), mu.val());
+        let k = project(&self.key, shifted(&self.time_mix_k));
+        let v = project(&self.value, shifted(&self.time_mix_v));
+        let r = project(&self.receptance, shifted(&self.time_mix_r));
         let (y, state) = wkv(self.time_decay.val(), self.time_first.val(), k, v, state);
-        (project(&self.output, sigmoid(r) * y), last, state)
+        (project(&self.output, gate(r, y)), last_token(x), state)
     }
 }

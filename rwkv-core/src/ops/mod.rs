@@ -1,24 +1,45 @@
-//! The operations that deserve a kernel of their own, behind one trait over [`Backend`].
+//! RWKV's operations and the trait that gives them an implementation per backend.
 //!
 //! [`RwkvBackend`] is the only boundary between the model and the hardware: the model calls the functions of this module
 //! and never names a backend. Each operation has
 //!
-//! - a **definition** in plain tensor operations ([`wkv::definition`]), differentiable on every backend: the oracle;
-//! - a **portable body** in plain tensor operations, the trait's default, with the analytic backward pass;
-//! - an **implementation per backend**: native CPU kernels for `Flex` and `NdArray`, CubeCL kernels for wgpu and CUDA.
+//! - a **definition** in plain tensor operations, differentiable on every backend: the oracle;
+//! - a **portable body**, the trait's default, with the analytic backward pass, also in plain tensor operations;
+//! - an **implementation per backend**: native CPU kernels for `Flex` and `NdArray` for all of them, CubeCL kernels for
+//!   wgpu and CUDA for [`wkv`](wkv::wkv).
 //!
-//! `Autodiff<B>` records the analytic backward pass of `B`; `Fusion<B>` forwards to `B`.
+//! `Autodiff<B>` records the analytic backward pass of `B` (`autodiff.rs`); `Fusion<B>` forwards WKV to `B` and fuses the
+//! plain operations of the others.
+//!
+//! | operation | computes |
+//! |---|---|
+//! | [`wkv`](wkv::wkv) | the recurrence over time |
+//! | [`token_shift`](token_shift::token_shift) | `μ ⊙ x_t + (1−μ) ⊙ x_{t−1}` |
+//! | [`layer_norm`](layer_norm::layer_norm) | `(x − mean)/√(variance + ε) ⊙ γ + β` |
+//! | [`gate`](gate::gate) | `σ(r) ⊙ y` |
+//! | [`squared_relu`](squared_relu::squared_relu) | `max(x, 0)²` |
+//! | [`cross_entropy`](cross_entropy::cross_entropy) | `ln Σ e^{logits} − logit of the target`, with L2Wrap |
 
+mod autodiff;
+#[cfg(feature = "cpu")]
+mod cpu;
+pub mod cross_entropy;
+pub mod gate;
+pub mod layer_norm;
+pub mod squared_relu;
+pub mod token_shift;
 pub mod wkv;
 
 use burn::tensor::backend::{AutodiffBackend, Backend};
-use burn::tensor::ops::FloatTensor;
+use burn::tensor::ops::{FloatTensor, IntTensor};
+use burn::tensor::{DType, FloatDType, Tensor, TensorMetadata, TensorPrimitive};
 use wkv::{WkvForward, WkvGradients, WkvInputs, WkvSaved};
 
 /// A Burn backend with RWKV's operations.
 ///
 /// The bodies are portable: a backend that has no kernels joins with an empty `impl`. There is no blanket
-/// implementation because it would leave no room for the kernels.
+/// implementation because it would leave no room for the kernels. Shapes are those of the checked entry of each
+/// operation, which is where to call it; a `_backward` returns the gradients of the inputs, in their order.
 pub trait RwkvBackend: Backend {
     /// The WKV recurrence over a sequence. With `with_lse` the result also carries what [`Self::wkv_backward`] needs.
     ///
@@ -31,6 +52,82 @@ pub trait RwkvBackend: Backend {
     fn wkv_backward(saved: WkvSaved<Self>, gy: FloatTensor<Self>, adjoint: FloatTensor<Self>) -> WkvGradients<Self> {
         wkv::portable::backward(saved, gy, adjoint)
     }
+
+    /// The operation of [`token_shift::token_shift`].
+    fn token_shift_forward(x: FloatTensor<Self>, last: FloatTensor<Self>, mu: FloatTensor<Self>) -> FloatTensor<Self> {
+        token_shift::portable::forward::<Self>(x, last, mu)
+    }
+
+    /// Gradients of `x`, `last` and `mu`, where `grad` is that of the output.
+    fn token_shift_backward(
+        x: FloatTensor<Self>,
+        last: FloatTensor<Self>,
+        mu: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+    ) -> [FloatTensor<Self>; 3] {
+        token_shift::portable::backward::<Self>(x, last, mu, grad)
+    }
+
+    /// The operation of [`layer_norm::layer_norm`].
+    fn layer_norm_forward(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> FloatTensor<Self> {
+        layer_norm::portable::forward::<Self>(x, weight, bias, epsilon)
+    }
+
+    /// Gradients of `x`, `weight` and `bias`.
+    fn layer_norm_backward(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> [FloatTensor<Self>; 3] {
+        layer_norm::portable::backward::<Self>(x, weight, grad, epsilon)
+    }
+
+    /// The operation of [`gate::gate`].
+    fn gate_forward(r: FloatTensor<Self>, y: FloatTensor<Self>) -> FloatTensor<Self> {
+        gate::portable::forward::<Self>(r, y)
+    }
+
+    /// Gradients of `r` and `y`.
+    fn gate_backward(r: FloatTensor<Self>, y: FloatTensor<Self>, grad: FloatTensor<Self>) -> [FloatTensor<Self>; 2] {
+        gate::portable::backward::<Self>(r, y, grad)
+    }
+
+    /// The operation of [`squared_relu::squared_relu`].
+    fn squared_relu_forward(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        squared_relu::portable::forward::<Self>(x)
+    }
+
+    /// The gradient of `x`.
+    fn squared_relu_backward(x: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {
+        squared_relu::portable::backward::<Self>(x, grad)
+    }
+
+    /// The operation of [`cross_entropy::cross_entropy`]: the losses, and what [`Self::cross_entropy_backward`] needs,
+    /// the logarithms of the softmax's denominators, both `[N]`. L2Wrap is a matter of the gradient alone.
+    fn cross_entropy_forward(
+        logits: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+        _l2_wrap: f32,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        cross_entropy::portable::forward::<Self>(logits, targets)
+    }
+
+    /// The gradient of the logits, where `grad` is that of the losses.
+    fn cross_entropy_backward(
+        logits: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+        lse: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        l2_wrap: f32,
+    ) -> FloatTensor<Self> {
+        cross_entropy::portable::backward::<Self>(logits, targets, lse, grad, l2_wrap)
+    }
 }
 
 /// A differentiable backend whose inner backend, which evaluation and generation use, has the operations too.
@@ -39,3 +136,24 @@ pub trait RwkvBackend: Backend {
 pub trait RwkvAutodiffBackend: AutodiffBackend<InnerBackend: RwkvBackend> + RwkvBackend {}
 
 impl<B: AutodiffBackend<InnerBackend: RwkvBackend> + RwkvBackend> RwkvAutodiffBackend for B {}
+
+/// The dtype of the arithmetic inside every operation: `f32`, or `f64` for `f64` activations.
+#[must_use]
+pub fn inner_dtype(activations: DType) -> DType {
+    if activations == DType::F64 { DType::F64 } else { DType::F32 }
+}
+
+/// A tensor from a backend's primitive.
+fn tensor<B: Backend, const D: usize>(primitive: FloatTensor<B>) -> Tensor<B, D> {
+    Tensor::from_primitive(TensorPrimitive::Float(primitive))
+}
+
+/// A backend's primitive from a tensor.
+fn primitive<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> FloatTensor<B> {
+    tensor.into_primitive().tensor()
+}
+
+/// A backend's primitive in another dtype; itself where it has that one already.
+fn cast<B: Backend>(tensor: FloatTensor<B>, dtype: DType) -> FloatTensor<B> {
+    if tensor.dtype() == dtype { tensor } else { B::float_cast(tensor, FloatDType::from(dtype)) }
+}

@@ -4,6 +4,7 @@
 #[macro_use]
 mod support;
 
+mod fused_ops;
 mod golden;
 mod modes_agree;
 mod wkv_parity;

@@ -6,47 +6,48 @@
 //! as in ordinary training, its node is never visited and costs nothing. (`docs/adr/0002-two-nodes-for-wkv.md`)
 
 use super::{EMPTY_EXPONENT, WkvForward, WkvGradients, WkvInputs, WkvSaved, portable};
-use crate::ops::RwkvBackend;
+use crate::ops::autodiff::register;
+use crate::ops::{RwkvBackend, primitive, tensor};
 use burn::backend::Autodiff;
-use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
-use burn::tensor::backend::Backend;
 use burn::tensor::ops::FloatTensor;
-use burn::tensor::{DType, Tensor, TensorMetadata, TensorPrimitive};
+use burn::tensor::{FloatDType, Tensor, TensorMetadata};
 
-impl<B: RwkvBackend, C: CheckpointStrategy> RwkvBackend for Autodiff<B, C> {
-    fn wkv_forward(inputs: WkvInputs<Self>, with_lse: bool) -> WkvForward<Self> {
-        if with_lse {
-            // Asked for by an autodiff backend around this one: its gradients are differentiated once more, which the
-            // plain operations can be.
-            return portable::forward(inputs, with_lse);
-        }
-        let WkvInputs { w, u, k, v, state } = inputs;
-        let parents = [w.node.clone(), u.node.clone(), k.node.clone(), v.node.clone(), state.node.clone()];
-        let inputs =
-            WkvInputs::<B> { w: w.primitive, u: u.primitive, k: k.primitive, v: v.primitive, state: state.primitive };
-        match (
-            WkvOutput.prepare::<C>(parents.clone()).compute_bound().stateful(),
-            WkvFinalState.prepare::<C>(parents).compute_bound().stateful(),
-        ) {
-            (OpsKind::Tracked(for_y), OpsKind::Tracked(for_state)) => {
-                let WkvForward { y, state, lse } = B::wkv_forward(inputs.clone(), true);
-                let lse = lse.expect("wkv_forward(_, true) returns the log-denominators");
-                let saved = WkvSaved { inputs, y: y.clone(), lse };
-                WkvForward {
-                    y: for_y.finish(saved.clone(), y),
-                    state: for_state.finish((saved, state.clone()), state),
-                    lse: None,
-                }
+/// [`RwkvBackend::wkv_forward`] of `Autodiff<B>`.
+pub(in crate::ops) fn forward<B: RwkvBackend, C: CheckpointStrategy>(
+    inputs: WkvInputs<Autodiff<B, C>>,
+    with_lse: bool,
+) -> WkvForward<Autodiff<B, C>> {
+    if with_lse {
+        // Asked for by an autodiff backend around this one: its gradients are differentiated once more, which the
+        // plain operations can be.
+        return portable::forward(inputs, with_lse);
+    }
+    let WkvInputs { w, u, k, v, state } = inputs;
+    let parents = [w.node.clone(), u.node.clone(), k.node.clone(), v.node.clone(), state.node.clone()];
+    let inputs =
+        WkvInputs::<B> { w: w.primitive, u: u.primitive, k: k.primitive, v: v.primitive, state: state.primitive };
+    match (
+        WkvOutput.prepare::<C>(parents.clone()).compute_bound().stateful(),
+        WkvFinalState.prepare::<C>(parents).compute_bound().stateful(),
+    ) {
+        (OpsKind::Tracked(for_y), OpsKind::Tracked(for_state)) => {
+            let WkvForward { y, state, lse } = B::wkv_forward(inputs.clone(), true);
+            let lse = lse.expect("wkv_forward(_, true) returns the log-denominators");
+            let saved = WkvSaved { inputs, y: y.clone(), lse };
+            WkvForward {
+                y: for_y.finish(saved.clone(), y),
+                state: for_state.finish((saved, state.clone()), state),
+                lse: None,
             }
-            (OpsKind::UnTracked(for_y), OpsKind::UnTracked(for_state)) => {
-                let WkvForward { y, state, .. } = B::wkv_forward(inputs, false);
-                WkvForward { y: for_y.finish(y), state: for_state.finish(state), lse: None }
-            }
-            _ => unreachable!("both nodes have the same parents, so both are tracked or neither is"),
         }
+        (OpsKind::UnTracked(for_y), OpsKind::UnTracked(for_state)) => {
+            let WkvForward { y, state, .. } = B::wkv_forward(inputs, false);
+            WkvForward { y: for_y.finish(y), state: for_state.finish(state), lse: None }
+        }
+        _ => unreachable!("both nodes have the same parents, so both are tracked or neither is"),
     }
 }
 
@@ -59,14 +60,14 @@ impl<B: RwkvBackend> Backward<B, 5> for WkvOutput {
 
     fn backward(self, ops: Ops<Self::State, 5>, grads: &mut Gradients, _: &mut Checkpointer) {
         let gy = grads.consume::<B>(&ops.node);
-        let state = tensor::<B>(ops.state.inputs.state.clone());
+        let state = tensor::<B, 3>(ops.state.inputs.state.clone());
         // Nothing arrives at the final state: zero adjoints, at an exponent that any token outweighs.
         let [batch, _, channels] = state.dims();
         let zeros = Tensor::<B, 3>::zeros([batch, 2, channels], (&state.device(), state.dtype()));
         let exponent = Tensor::full([batch, 1, channels], EMPTY_EXPONENT, (&state.device(), state.dtype()));
         let adjoint = Tensor::cat(vec![zeros, exponent], 1);
-        let gradients = B::wkv_backward(ops.state, gy, float(adjoint));
-        register(ops.parents.map(|parent| parent.map(|node| node.id)), grads, gradients);
+        let gradients = B::wkv_backward(ops.state, gy, primitive(adjoint));
+        register::<B, 5>(ops.parents.map(|parent| parent.map(|node| node.id)), grads, fields(gradients));
     }
 }
 
@@ -79,35 +80,20 @@ impl<B: RwkvBackend> Backward<B, 5> for WkvFinalState {
     type State = (WkvSaved<B>, FloatTensor<B>);
 
     fn backward(self, ops: Ops<Self::State, 5>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let gradient = tensor::<B>(grads.consume::<B>(&ops.node));
+        let gradient = tensor::<B, 3>(grads.consume::<B>(&ops.node));
         let (saved, state) = ops.state;
         // For a loss of (a·eᵖ, b·eᵖ): dL/dA = (dL/da)·e^−p, so the adjoints are the gradients of a and b at −p.
-        let exponent = tensor::<B>(state).narrow(1, 2, 1).neg();
+        let exponent = tensor::<B, 3>(state).narrow(1, 2, 1).neg();
         let adjoint = Tensor::cat(vec![gradient.narrow(1, 0, 2), exponent], 1);
         let y = saved.y.clone();
-        let gy = B::float_zeros(y.shape(), &B::float_device(&y), float_dtype(y.dtype()));
-        let gradients = B::wkv_backward(saved, gy, float(adjoint));
-        register(ops.parents.map(|parent| parent.map(|node| node.id)), grads, gradients);
+        let gy = B::float_zeros(y.shape(), &B::float_device(&y), FloatDType::from(y.dtype()));
+        let gradients = B::wkv_backward(saved, gy, primitive(adjoint));
+        register::<B, 5>(ops.parents.map(|parent| parent.map(|node| node.id)), grads, fields(gradients));
     }
 }
 
-fn register<B: Backend>(parents: [Option<NodeId>; 5], grads: &mut Gradients, gradients: WkvGradients<B>) {
+/// The gradients in the order of the parents.
+fn fields<B: RwkvBackend>(gradients: WkvGradients<B>) -> [FloatTensor<B>; 5] {
     let WkvGradients { w, u, k, v, state } = gradients;
-    for (parent, gradient) in parents.into_iter().zip([w, u, k, v, state]) {
-        if let Some(id) = parent {
-            grads.register::<B>(id, gradient);
-        }
-    }
-}
-
-fn float_dtype(dtype: DType) -> burn::tensor::FloatDType {
-    dtype.into()
-}
-
-fn tensor<B: Backend>(primitive: FloatTensor<B>) -> Tensor<B, 3> {
-    Tensor::from_primitive(TensorPrimitive::Float(primitive))
-}
-
-fn float<B: Backend>(tensor: Tensor<B, 3>) -> FloatTensor<B> {
-    tensor.into_primitive().tensor()
+    [w, u, k, v, state]
 }

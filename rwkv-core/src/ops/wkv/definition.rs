@@ -1,6 +1,7 @@
 //! The WKV recurrence, one token at a time in plain tensor operations: what every kernel is tested against.
 
-use super::{check_shapes, state_dtype};
+use super::check_shapes;
+use crate::ops::inner_dtype;
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 
@@ -26,7 +27,7 @@ pub fn wkv<B: Backend>(
     check_shapes(&time_decay, &time_first, &k, &v, &state);
     let [batch, time, channels] = k.dims();
     let activations = k.dtype();
-    let dtype = state_dtype(activations);
+    let dtype = inner_dtype(activations);
     let row = |x: &Tensor<B, 3>, t: usize| x.clone().narrow(1, t, 1).reshape([batch, channels]).cast(dtype);
 
     let w = time_decay.cast(dtype).exp().neg().unsqueeze::<2>(); // [1, C]

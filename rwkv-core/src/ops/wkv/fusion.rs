@@ -1,7 +1,7 @@
 //! WKV as custom operations of Burn's fusion stream: opaque to the fuser, executed by the inner backend.
 
-use super::{WkvForward, WkvGradients, WkvInputs, WkvSaved, state_dtype};
-use crate::ops::RwkvBackend;
+use super::{WkvForward, WkvGradients, WkvInputs, WkvSaved};
+use crate::ops::{RwkvBackend, inner_dtype};
 use burn::tensor::ops::FloatTensor;
 use burn::tensor::{DType, Shape, TensorMetadata};
 use burn_fusion::stream::{Operation, OperationStreams};
@@ -11,7 +11,7 @@ use burn_ir::{CustomOpIr, HandleContainer, OperationIr, TensorIr};
 impl<B: FusionBackend + RwkvBackend> RwkvBackend for Fusion<B> {
     fn wkv_forward(inputs: WkvInputs<Self>, with_lse: bool) -> WkvForward<Self> {
         let [batch, time, channels] = inputs.k.shape().dims();
-        let (activations, inside) = (inputs.k.dtype(), state_dtype(inputs.k.dtype()));
+        let (activations, inside) = (inputs.k.dtype(), inner_dtype(inputs.k.dtype()));
         let mut outputs =
             vec![(Shape::new([batch, time, channels]), activations), (Shape::new([batch, 3, channels]), inside)];
         if with_lse {
@@ -26,7 +26,7 @@ impl<B: FusionBackend + RwkvBackend> RwkvBackend for Fusion<B> {
 
     fn wkv_backward(saved: WkvSaved<Self>, gy: FloatTensor<Self>, adjoint: FloatTensor<Self>) -> WkvGradients<Self> {
         let [batch, time, channels] = saved.y.shape().dims();
-        let (activations, inside) = (saved.y.dtype(), state_dtype(saved.y.dtype()));
+        let (activations, inside) = (saved.y.dtype(), inner_dtype(saved.y.dtype()));
         let outputs = vec![
             (Shape::new([channels]), inside),
             (Shape::new([channels]), inside),

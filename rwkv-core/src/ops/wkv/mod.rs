@@ -20,34 +20,30 @@
 //! | `definition.rs` | the recurrence in plain tensor operations: the oracle |
 //! | `portable.rs` | default bodies: forward with the log-denominators, single-sweep backward |
 //! | `autodiff.rs` | the analytic backward as nodes of Burn's graph |
-//! | `cpu/`, `flex.rs`, `ndarray.rs` | native kernels and the two CPU backends' glue |
+//! | `cpu/` | native kernels for the two CPU backends |
 //! | `cube/` | CubeCL kernels and their launch, for wgpu and CUDA |
 //! | `fusion.rs` | the operations as nodes of Burn's fusion stream |
 //!
 //! # Source
 //! Paper eq. 14 and eq. 19–32 (appendix on the recurrence); both passes are derived in [`derivation`].
 
-mod autodiff;
+pub(super) mod autodiff;
 #[cfg(feature = "cpu")]
-mod cpu;
+pub(super) mod cpu;
 #[cfg(feature = "cube")]
 mod cube;
 pub mod definition;
 pub mod derivation {
     #![doc = include_str!("../../../docs/wkv.md")]
 }
-#[cfg(feature = "flex")]
-mod flex;
 #[cfg(feature = "fusion")]
 mod fusion;
-#[cfg(feature = "ndarray")]
-mod ndarray;
 pub mod portable;
 
-use super::RwkvBackend;
+use super::{RwkvBackend, inner_dtype, primitive, tensor};
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::FloatTensor;
-use burn::tensor::{DType, Tensor, TensorPrimitive};
+use burn::tensor::{DType, Tensor};
 
 /// Exponent of the empty state: so small that its weight is exactly 0 next to any token, yet finite, because `−∞` would
 /// turn into NaN when two of them meet.
@@ -55,7 +51,7 @@ pub const EMPTY_EXPONENT: f32 = -1e38;
 
 /// What [`RwkvBackend::wkv_forward`] reads.
 ///
-/// `k` and `v` have the activations' dtype; the rest has the state's ([`state_dtype`]), so that long sums stay exact.
+/// `k` and `v` have the activations' dtype; the rest has the state's ([`inner_dtype`](super::inner_dtype)), so that long sums stay exact.
 #[derive(Debug, Clone)]
 pub struct WkvInputs<B: Backend> {
     /// Log-decay per step, `−exp(time_decay)`, `[C]`.
@@ -108,12 +104,6 @@ pub struct WkvGradients<B: Backend> {
     pub state: FloatTensor<B>,
 }
 
-/// The dtype of WKV states and of the arithmetic inside: `f32`, or `f64` for `f64` activations.
-#[must_use]
-pub fn state_dtype(activations: DType) -> DType {
-    if activations == DType::F64 { DType::F64 } else { DType::F32 }
-}
-
 /// The WKV operation: outputs and the state after the last token.
 ///
 /// Uses the backend's kernel, forward and backward. Any `T ≥ 1`; cutting a sequence anywhere and handing the state on
@@ -158,18 +148,17 @@ pub fn wkv<B: RwkvBackend>(
     state: Tensor<B, 3>,
 ) -> (Tensor<B, 3>, Tensor<B, 3>) {
     check_shapes(&time_decay, &time_first, &k, &v, &state);
-    let dtype = state_dtype(k.dtype());
+    let dtype = inner_dtype(k.dtype());
     let w = time_decay.cast(dtype).exp().neg();
-    let float = |tensor: Tensor<B, 1>| tensor.into_primitive().tensor();
     let inputs = WkvInputs {
-        w: float(w),
-        u: float(time_first.cast(dtype)),
-        k: k.into_primitive().tensor(),
-        v: v.into_primitive().tensor(),
-        state: state.cast(dtype).into_primitive().tensor(),
+        w: primitive(w),
+        u: primitive(time_first.cast(dtype)),
+        k: primitive(k),
+        v: primitive(v),
+        state: primitive(state.cast(dtype)),
     };
     let WkvForward { y, state, .. } = B::wkv_forward(inputs, false);
-    (Tensor::from_primitive(TensorPrimitive::Float(y)), Tensor::from_primitive(TensorPrimitive::Float(state)))
+    (tensor(y), tensor(state))
 }
 
 /// The state before any token: `a = b = 0`, `p =` [`EMPTY_EXPONENT`].

@@ -1,10 +1,11 @@
 //! WKV for a backend without a kernel: the kernels' algorithm in plain tensor operations, with one part less (exponents
 //! are single numbers, so that in `f32` they drift by rounding when keys are large; see [`super::derivation`]).
 
-use super::{WkvForward, WkvGradients, WkvInputs, WkvSaved, state_dtype};
+use super::{WkvForward, WkvGradients, WkvInputs, WkvSaved};
+use crate::ops::{inner_dtype, primitive, tensor};
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::FloatTensor;
-use burn::tensor::{DType, Tensor, TensorPrimitive};
+use burn::tensor::{DType, Tensor};
 
 /// Default body of [`RwkvBackend::wkv_forward`](crate::ops::RwkvBackend::wkv_forward).
 #[must_use]
@@ -32,9 +33,9 @@ pub fn forward<B: Backend>(inputs: WkvInputs<B>, with_lse: bool) -> WkvForward<B
         p = q;
     }
     WkvForward {
-        y: float(Tensor::stack::<3>(outputs, 1).cast(activations)),
-        state: float(Tensor::stack::<3>(vec![a, b, p], 1)),
-        lse: with_lse.then(|| float(Tensor::stack::<3>(denominators, 1))),
+        y: primitive(Tensor::stack::<3>(outputs, 1).cast(activations)),
+        state: primitive(Tensor::stack::<3>(vec![a, b, p], 1)),
+        lse: with_lse.then(|| primitive(Tensor::stack::<3>(denominators, 1))),
     }
 }
 
@@ -79,11 +80,11 @@ pub fn backward<B: Backend>(saved: WkvSaved<B>, gy: FloatTensor<B>, adjoint: Flo
     let to_p = a.clone() * to_a.clone() + b.clone() * to_b.clone();
     gw = gw + scale * (a * ha + b * hb);
     WkvGradients {
-        w: float(gw.sum_dim(0).squeeze_dim::<1>(0)),
-        u: float(gu.sum_dim(0).squeeze_dim::<1>(0)),
-        k: float(Tensor::stack::<3>(gk, 1).cast(activations)),
-        v: float(Tensor::stack::<3>(gv, 1).cast(activations)),
-        state: float(Tensor::stack::<3>(vec![to_a, to_b, to_p], 1)),
+        w: primitive(gw.sum_dim(0).squeeze_dim::<1>(0)),
+        u: primitive(gu.sum_dim(0).squeeze_dim::<1>(0)),
+        k: primitive(Tensor::stack::<3>(gk, 1).cast(activations)),
+        v: primitive(Tensor::stack::<3>(gv, 1).cast(activations)),
+        state: primitive(Tensor::stack::<3>(vec![to_a, to_b, to_p], 1)),
     }
 }
 
@@ -102,7 +103,7 @@ struct Steps<B: Backend> {
 impl<B: Backend> Steps<B> {
     fn new(inputs: WkvInputs<B>) -> Self {
         let activations = tensor::<B, 3>(inputs.k.clone()).dtype();
-        let dtype = state_dtype(activations);
+        let dtype = inner_dtype(activations);
         let [a, b, p] = state_rows(inputs.state);
         Self {
             w: tensor::<B, 1>(inputs.w).unsqueeze(),
@@ -115,14 +116,6 @@ impl<B: Backend> Steps<B> {
             activations,
         }
     }
-}
-
-fn tensor<B: Backend, const D: usize>(primitive: FloatTensor<B>) -> Tensor<B, D> {
-    Tensor::from_primitive(TensorPrimitive::Float(primitive))
-}
-
-fn float<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> FloatTensor<B> {
-    tensor.into_primitive().tensor()
 }
 
 /// `[B, T, C]` as `T` tensors `[B, C]`.

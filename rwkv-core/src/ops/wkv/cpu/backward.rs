@@ -1,8 +1,8 @@
 //! The WKV backward pass on the CPU: one sweep from the last token to the first.
 
-use super::columns::Columns;
-use super::lanes::{LANES, Lanes, exp, load, map, store, weights};
 use super::{BLOCK, Block, Dims, for_each_block};
+use crate::ops::cpu::columns::Columns;
+use crate::ops::cpu::lanes::{LANES, Lanes, exp, load, map, store, weights};
 
 /// What the backward pass reads: the forward pass's inputs and outputs, and the gradients that arrive.
 pub(super) struct Saved<'a> {

@@ -1,8 +1,8 @@
 //! The WKV forward pass on the CPU.
 
-use super::columns::Columns;
-use super::lanes::{LANES, Lanes, exp, ln, load, map, store, weights};
 use super::{BLOCK, Block, Dims, for_each_block};
+use crate::ops::cpu::columns::Columns;
+use crate::ops::cpu::lanes::{LANES, Lanes, exp, ln, load, map, store, weights};
 
 /// What the forward pass reads; `w` is the log-decay, already negative.
 pub(super) struct Inputs<'a> {

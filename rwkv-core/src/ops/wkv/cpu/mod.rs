@@ -4,22 +4,19 @@
 //! registers: rows of `k` and `v` are read once, in order, and the channel loop inside is a vector loop. Tasks are
 //! spread over rayon's threads; they share nothing but read-only inputs, so results do not depend on the thread count.
 
-pub(super) mod backend;
 mod backward;
-mod columns;
 mod forward;
-mod lanes;
+mod glue;
 
+pub(in crate::ops) use glue::{wkv_backward, wkv_forward};
+
+use crate::ops::cpu::lanes::LANES;
+use crate::ops::cpu::run;
 use backward::{Gradients, Saved, backward};
 use forward::{Inputs, forward};
-use lanes::LANES;
-use rayon::prelude::*;
 
 /// Channels that one task handles: a few vectors, so that their dependency chains overlap.
 const BLOCK: usize = 4 * LANES;
-
-/// Below this many elements a task switch costs more than the work that it spreads.
-const PARALLEL_ELEMENTS: usize = 1 << 14;
 
 /// The sizes of one WKV call.
 #[derive(Debug, Clone, Copy)]
@@ -30,12 +27,12 @@ struct Dims {
 }
 
 impl Dims {
-    fn sequence_shape(&self) -> Vec<usize> {
-        vec![self.batch, self.time, self.channels]
+    fn sequence_shape(&self) -> [usize; 3] {
+        [self.batch, self.time, self.channels]
     }
 
-    fn state_shape(&self) -> Vec<usize> {
-        vec![self.batch, 3, self.channels]
+    fn state_shape(&self) -> [usize; 3] {
+        [self.batch, 3, self.channels]
     }
 
     /// Elements of `[B, T, C]`.
@@ -62,19 +59,12 @@ struct Block {
     len: usize,
 }
 
-/// Runs `task` once for every batch row and channel block, with the widest vector instructions there are.
+/// Runs `task` once for every batch row and channel block.
 fn for_each_block(dims: Dims, task: impl Fn(Block) + Send + Sync) {
     let per_row = dims.channels.div_ceil(BLOCK);
-    let arch = pulp::Arch::new();
-    let run = |index: usize| {
+    let block = |index: usize| {
         let start = index % per_row * BLOCK;
-        let len = BLOCK.min(dims.channels - start);
-        arch.dispatch(|| task(Block { batch: index / per_row, start, len }));
+        Block { batch: index / per_row, start, len: BLOCK.min(dims.channels - start) }
     };
-    let tasks = dims.batch * per_row;
-    if dims.sequence() < PARALLEL_ELEMENTS {
-        (0..tasks).for_each(run);
-    } else {
-        (0..tasks).into_par_iter().for_each(run);
-    }
+    run(dims.sequence(), (0..dims.batch * per_row).map(block), task);
 }

@@ -5,8 +5,8 @@
 
 mod kernels;
 
-use super::{WkvForward, WkvGradients, WkvInputs, WkvSaved, state_dtype};
-use crate::ops::RwkvBackend;
+use super::{WkvForward, WkvGradients, WkvInputs, WkvSaved};
+use crate::ops::{RwkvBackend, inner_dtype};
 use burn::tensor::{DType, Shape, Tensor, TensorMetadata, TensorPrimitive};
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
@@ -32,7 +32,7 @@ where
         let WkvInputs { w, u, k, v, state } = inputs;
         let [w, u, k, v, state] = [w, u, k, v, state].map(into_contiguous);
         let [batch, time, channels] = k.shape().dims();
-        let (activations, inside) = (k.dtype(), state_dtype(k.dtype()));
+        let (activations, inside) = (k.dtype(), inner_dtype(k.dtype()));
 
         let like_k = |dtype| empty(&k, [batch, time, channels], dtype);
         let y = like_k(activations);
@@ -64,7 +64,7 @@ where
         let [w, u, k, v, state, y, lse, gy, adjoint] =
             [w, u, k, v, state, saved.y, saved.lse, gy, adjoint].map(into_contiguous);
         let [batch, time, channels] = k.shape().dims();
-        let (activations, inside) = (k.dtype(), state_dtype(k.dtype()));
+        let (activations, inside) = (k.dtype(), inner_dtype(k.dtype()));
 
         let gk = empty(&k, [batch, time, channels], activations);
         let gv = empty(&k, [batch, time, channels], activations);

@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 ///
 /// A block of channels is a strided region, which slices cannot split; this type hands out one row of one block at a
 /// time.
-pub(super) struct Columns<'a> {
+pub(in crate::ops) struct Columns<'a> {
     data: *mut f32,
     len: usize,
     width: usize,

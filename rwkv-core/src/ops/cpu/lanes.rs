@@ -1,18 +1,18 @@
-//! Vectors of [`LANES`] floats and the elementary functions that WKV needs on them.
+//! Vectors of [`LANES`] floats and the elementary functions that the kernels need on them.
 //!
 //! Everything is a plain loop over an array, which the compiler turns into vector instructions of whatever width the
-//! processor has: the callers run inside [`pulp::Arch::dispatch`], which picks the widest instruction set at run time.
+//! processor has: the callers run inside [`super::run`], which picks the widest instruction set at run time.
 //! For the same reason nothing here calls into libm.
 
 /// Channels that one vector holds: one AVX-512 register, two AVX2 registers or four NEON registers.
-pub(super) const LANES: usize = 16;
+pub(in crate::ops) const LANES: usize = 16;
 
 /// One vector of channels.
-pub(super) type Lanes = [f32; LANES];
+pub(in crate::ops) type Lanes = [f32; LANES];
 
 /// The vector `f(i)` for every lane `i`.
 #[inline(always)]
-pub(super) fn map(f: impl Fn(usize) -> f32) -> Lanes {
+pub(in crate::ops) fn map(f: impl Fn(usize) -> f32) -> Lanes {
     let mut out = [0.0; LANES];
     for (i, lane) in out.iter_mut().enumerate() {
         *lane = f(i);
@@ -22,7 +22,7 @@ pub(super) fn map(f: impl Fn(usize) -> f32) -> Lanes {
 
 /// Reads up to [`LANES`] floats; the lanes past the end of `source` are zero.
 #[inline(always)]
-pub(super) fn load(source: &[f32]) -> Lanes {
+pub(in crate::ops) fn load(source: &[f32]) -> Lanes {
     if let Some(full) = source.first_chunk::<LANES>() {
         return *full;
     }
@@ -33,13 +33,33 @@ pub(super) fn load(source: &[f32]) -> Lanes {
 
 /// Writes as many lanes as `target` has room for.
 #[inline(always)]
-pub(super) fn store(target: &mut [f32], lanes: &Lanes) {
+pub(in crate::ops) fn store(target: &mut [f32], lanes: &Lanes) {
     if let Some(full) = target.first_chunk_mut::<LANES>() {
         *full = *lanes;
         return;
     }
     let n = target.len();
     target.copy_from_slice(&lanes[..n]);
+}
+
+/// `Σ f(x)` in [`LANES`] partial sums, which is faster and more exact than one.
+#[inline(always)]
+pub(in crate::ops) fn sum(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
+    sum_pairs(x, x, |x, _| f(x))
+}
+
+/// `Σ f(x, y)` over two slices of one length, as [`sum`].
+#[inline(always)]
+pub(in crate::ops) fn sum_pairs(x: &[f32], y: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut sums = [0.0; LANES];
+    let (x, y) = (x.chunks_exact(LANES), y.chunks_exact(LANES));
+    let tail: f32 = x.remainder().iter().zip(y.remainder()).map(|(&x, &y)| f(x, y)).sum();
+    for (x, y) in x.zip(y) {
+        for (sum, (&x, &y)) in sums.iter_mut().zip(x.iter().zip(y)) {
+            *sum += f(x, y);
+        }
+    }
+    sums.iter().sum::<f32>() + tail
 }
 
 /// 1.5·2²³: adding it rounds a float of modest size to an integer, which then sits in the low mantissa bits.
@@ -51,7 +71,7 @@ const ROUND: f32 = 12_582_912.0;
 /// Cephes' `expf`: `x = n·ln 2 + r` with `|r| ≤ ½ ln 2` in two steps, a polynomial for `eʳ`, and `2ⁿ` by its exponent.
 #[inline(always)]
 #[allow(clippy::excessive_precision)] // the digits of Cephes' constants, as published
-pub(super) fn exp(x: &Lanes) -> Lanes {
+pub(in crate::ops) fn exp(x: &Lanes) -> Lanes {
     map(|i| {
         let x = x[i];
         let clamped = if x < -87.3 { -87.3 } else { x };
@@ -76,7 +96,7 @@ pub(super) fn exp(x: &Lanes) -> Lanes {
 /// Cephes' `logf`: `x = 2ᵉ·(1 + f)` with `1 + f` in `[√½, √2)`, and a polynomial in `f`.
 #[inline(always)]
 #[allow(clippy::excessive_precision)] // the digits of Cephes' constants, as published
-pub(super) fn ln(x: &Lanes) -> Lanes {
+pub(in crate::ops) fn ln(x: &Lanes) -> Lanes {
     map(|i| {
         let bits = x[i].to_bits();
         let half = f32::from_bits((bits & 0x007f_ffff) | 0x3f00_0000); // in [½, 1)
@@ -101,7 +121,7 @@ pub(super) fn ln(x: &Lanes) -> Lanes {
 /// The weights of two terms whose exponents differ by `lead`, relative to the larger: `(e^−lead, 1)` where the second
 /// leads, else `(1, e^lead)`.
 #[inline(always)]
-pub(super) fn weights(lead: &Lanes) -> (Lanes, Lanes) {
+pub(in crate::ops) fn weights(lead: &Lanes) -> (Lanes, Lanes) {
     let smaller = exp(&map(|i| -lead[i].abs()));
     let first = map(|i| if lead[i] > 0.0 { smaller[i] } else { 1.0 });
     let second = map(|i| if lead[i] > 0.0 { 1.0 } else { smaller[i] });

@@ -1,9 +1,10 @@
-//! WKV on NdArray: the native CPU kernels on its arrays.
+//! The operations on NdArray: the native CPU kernels on its arrays, and plain tensor operations for `f64`.
 
-use super::cpu::backend::{self, CpuBackend};
-use super::{WkvForward, WkvGradients, WkvInputs, WkvSaved};
+use super::cpu_operations;
+use super::tensors::CpuBackend;
 use crate::ops::RwkvBackend;
 use burn::backend::NdArray;
+use burn::tensor::ops::{FloatTensor, IntTensor};
 use burn_ndarray::{FloatNdArrayElement, IntNdArrayElement, NdArrayTensor, QuantElement, SharedArray};
 
 impl<E, I, Q> RwkvBackend for NdArray<E, I, Q>
@@ -13,13 +14,7 @@ where
     Q: QuantElement,
     NdArrayTensor: From<SharedArray<E>> + From<SharedArray<I>>,
 {
-    fn wkv_forward(inputs: WkvInputs<Self>, with_lse: bool) -> WkvForward<Self> {
-        backend::forward(inputs, with_lse)
-    }
-
-    fn wkv_backward(saved: WkvSaved<Self>, gy: NdArrayTensor, adjoint: NdArrayTensor) -> WkvGradients<Self> {
-        backend::backward(saved, gy, adjoint)
-    }
+    cpu_operations!();
 }
 
 impl<E, I, Q> CpuBackend for NdArray<E, I, Q>
@@ -31,7 +26,7 @@ where
 {
     type Buffer = NdArrayBuffer;
 
-    fn read(tensor: NdArrayTensor) -> NdArrayBuffer {
+    fn buffer(tensor: NdArrayTensor) -> NdArrayBuffer {
         let NdArrayTensor::F32(storage) = tensor else {
             unreachable!("the tensor was cast to f32");
         };
@@ -45,7 +40,7 @@ where
 }
 
 /// An array in row-major order without gaps.
-pub(super) struct NdArrayBuffer(SharedArray<f32>);
+pub(in crate::ops) struct NdArrayBuffer(SharedArray<f32>);
 
 impl AsRef<[f32]> for NdArrayBuffer {
     fn as_ref(&self) -> &[f32] {

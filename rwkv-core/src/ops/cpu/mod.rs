@@ -1,0 +1,138 @@
+//! What the native CPU kernels of all operations share: vectors, threads and the way to a backend's tensors.
+//!
+//! A kernel is a plain function on contiguous `f32` slices. It cuts its work into tasks that share nothing but what they
+//! read; [`run`] spreads them over rayon's threads. How the work is cut depends on its size alone, and partial sums are
+//! added up in the tasks' order, so results do not depend on the number of threads.
+
+pub(super) mod columns;
+#[cfg(feature = "flex")]
+mod flex;
+pub(super) mod lanes;
+#[cfg(feature = "ndarray")]
+mod ndarray;
+pub(super) mod tensors;
+
+use rayon::prelude::*;
+
+/// The methods of [`RwkvBackend`](super::RwkvBackend) on a backend whose tensors are in main memory.
+macro_rules! cpu_operations {
+    () => {
+        fn wkv_forward(
+            inputs: $crate::ops::wkv::WkvInputs<Self>,
+            with_lse: bool,
+        ) -> $crate::ops::wkv::WkvForward<Self> {
+            $crate::ops::wkv::cpu::wkv_forward(inputs, with_lse)
+        }
+
+        fn wkv_backward(
+            saved: $crate::ops::wkv::WkvSaved<Self>,
+            gy: FloatTensor<Self>,
+            adjoint: FloatTensor<Self>,
+        ) -> $crate::ops::wkv::WkvGradients<Self> {
+            $crate::ops::wkv::cpu::wkv_backward(saved, gy, adjoint)
+        }
+
+        fn token_shift_forward(
+            x: FloatTensor<Self>,
+            last: FloatTensor<Self>,
+            mu: FloatTensor<Self>,
+        ) -> FloatTensor<Self> {
+            $crate::ops::token_shift::cpu::forward::<Self>(x, last, mu)
+        }
+
+        fn token_shift_backward(
+            x: FloatTensor<Self>,
+            last: FloatTensor<Self>,
+            mu: FloatTensor<Self>,
+            grad: FloatTensor<Self>,
+        ) -> [FloatTensor<Self>; 3] {
+            $crate::ops::token_shift::cpu::backward::<Self>(x, last, mu, grad)
+        }
+
+        fn layer_norm_forward(
+            x: FloatTensor<Self>,
+            weight: FloatTensor<Self>,
+            bias: FloatTensor<Self>,
+            epsilon: f64,
+        ) -> FloatTensor<Self> {
+            $crate::ops::layer_norm::cpu::forward::<Self>(x, weight, bias, epsilon)
+        }
+
+        fn layer_norm_backward(
+            x: FloatTensor<Self>,
+            weight: FloatTensor<Self>,
+            grad: FloatTensor<Self>,
+            epsilon: f64,
+        ) -> [FloatTensor<Self>; 3] {
+            $crate::ops::layer_norm::cpu::backward::<Self>(x, weight, grad, epsilon)
+        }
+
+        fn gate_forward(r: FloatTensor<Self>, y: FloatTensor<Self>) -> FloatTensor<Self> {
+            $crate::ops::gate::cpu::forward::<Self>(r, y)
+        }
+
+        fn gate_backward(
+            r: FloatTensor<Self>,
+            y: FloatTensor<Self>,
+            grad: FloatTensor<Self>,
+        ) -> [FloatTensor<Self>; 2] {
+            $crate::ops::gate::cpu::backward::<Self>(r, y, grad)
+        }
+
+        fn squared_relu_forward(x: FloatTensor<Self>) -> FloatTensor<Self> {
+            $crate::ops::squared_relu::cpu::forward::<Self>(x)
+        }
+
+        fn squared_relu_backward(x: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {
+            $crate::ops::squared_relu::cpu::backward::<Self>(x, grad)
+        }
+
+        fn cross_entropy_forward(
+            logits: FloatTensor<Self>,
+            targets: IntTensor<Self>,
+            _l2_wrap: f32,
+        ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+            $crate::ops::cross_entropy::cpu::forward::<Self>(logits, targets)
+        }
+
+        fn cross_entropy_backward(
+            logits: FloatTensor<Self>,
+            targets: IntTensor<Self>,
+            lse: FloatTensor<Self>,
+            grad: FloatTensor<Self>,
+            l2_wrap: f32,
+        ) -> FloatTensor<Self> {
+            $crate::ops::cross_entropy::cpu::backward::<Self>(logits, targets, lse, grad, l2_wrap)
+        }
+    };
+}
+use cpu_operations;
+
+/// Below this many elements a task switch costs more than the work that it spreads.
+const PARALLEL_ELEMENTS: usize = 1 << 14;
+
+/// Rows of a matrix that one task handles.
+pub(super) const ROWS: usize = 64;
+
+/// Elements of a tensor that one task handles, where rows do not matter.
+pub(super) const CHUNK: usize = 1 << 13;
+
+/// Runs `task` on each of `tasks`, which touch `elements` elements in all, with the widest vector instructions there are.
+pub(super) fn run<T: Send>(elements: usize, tasks: impl IntoIterator<Item = T>, task: impl Fn(T) + Send + Sync) {
+    let arch = pulp::Arch::new();
+    let run = |item: T| arch.dispatch(|| task(item));
+    if elements < PARALLEL_ELEMENTS {
+        tasks.into_iter().for_each(run);
+    } else {
+        tasks.into_iter().collect::<Vec<T>>().into_par_iter().for_each(run);
+    }
+}
+
+/// The sum of the rows of a matrix of this width, from the first row to the last.
+pub(super) fn sum_rows(matrix: &[f32], width: usize) -> Vec<f32> {
+    let mut sum = vec![0.0; width];
+    for row in matrix.chunks_exact(width) {
+        sum.iter_mut().zip(row).for_each(|(sum, x)| *sum += x);
+    }
+    sum
+}

@@ -1,0 +1,103 @@
+//! Cross-entropy on the CPU: a row of logits at a time; the gradient is the only table that is written.
+
+use crate::ops::cpu::lanes::{LANES, exp, load, map, store};
+use crate::ops::cpu::run;
+use crate::ops::cpu::tensors::{CpuBackend, read, read_ids, write};
+use burn::tensor::ops::{FloatTensor, IntTensor};
+use burn::tensor::{DType, TensorMetadata};
+
+/// Elements of the table that one task handles, in whole rows.
+const TASK: usize = 1 << 13;
+
+pub(in crate::ops) fn forward<B: CpuBackend>(
+    logits: FloatTensor<B>,
+    targets: IntTensor<B>,
+) -> (FloatTensor<B>, FloatTensor<B>) {
+    if logits.dtype() == DType::F64 {
+        return super::portable::forward::<B>(logits, targets);
+    }
+    let device = B::float_device(&logits);
+    let [count, vocab] = logits.shape().dims();
+    let (logits, targets) = (read::<B>(logits), read_ids::<B>(targets));
+    let logits = logits.as_ref();
+    let (mut loss, mut lse) = (vec![0.0; count], vec![0.0; count]);
+    let rows = TASK.div_ceil(vocab);
+    let outputs = loss.chunks_mut(rows).zip(lse.chunks_mut(rows));
+    let tasks = outputs.zip(logits.chunks(rows * vocab)).zip(targets.chunks(rows));
+    run(logits.len(), tasks, |(((loss, lse), logits), targets)| losses(loss, lse, logits, targets));
+    (write::<B>(loss, [count], DType::F32, &device), write::<B>(lse, [count], DType::F32, &device))
+}
+
+pub(in crate::ops) fn backward<B: CpuBackend>(
+    logits: FloatTensor<B>,
+    targets: IntTensor<B>,
+    lse: FloatTensor<B>,
+    grad: FloatTensor<B>,
+    l2_wrap: f32,
+) -> FloatTensor<B> {
+    if logits.dtype() == DType::F64 {
+        return super::portable::backward::<B>(logits, targets, lse, grad, l2_wrap);
+    }
+    let (shape, dtype, device) = (logits.shape(), logits.dtype(), B::float_device(&logits));
+    let [_, vocab] = shape.dims();
+    let ([logits, lse, grad], targets) = ([logits, lse, grad].map(read::<B>), read_ids::<B>(targets));
+    let (logits, lse, grad) = (logits.as_ref(), lse.as_ref(), grad.as_ref());
+    let mut out = vec![0.0; logits.len()];
+    let rows = TASK.div_ceil(vocab);
+    let tables = out.chunks_mut(rows * vocab).zip(logits.chunks(rows * vocab));
+    let tasks = tables.zip(targets.chunks(rows)).zip(lse.chunks(rows)).zip(grad.chunks(rows));
+    run(logits.len(), tasks, |((((out, logits), targets), lse), grad)| {
+        slopes(out, logits, targets, lse, grad, l2_wrap);
+    });
+    write::<B>(out, shape, dtype, &device)
+}
+
+#[inline(always)]
+fn losses(loss: &mut [f32], lse: &mut [f32], logits: &[f32], targets: &[i64]) {
+    let vocab = logits.len() / loss.len();
+    for (((loss, lse), row), &target) in loss.iter_mut().zip(lse).zip(logits.chunks(vocab)).zip(targets) {
+        let (_, largest) = argmax(row);
+        let mut sums = [0.0; LANES];
+        for part in row.chunks(LANES) {
+            let terms = exp(&load(part).map(|x| x - largest));
+            // The lanes past the end of the row are no logits.
+            let terms = if part.len() == LANES { terms } else { map(|i| if i < part.len() { terms[i] } else { 0.0 }) };
+            sums = map(|i| sums[i] + terms[i]);
+        }
+        *lse = largest + sums.iter().sum::<f32>().ln();
+        *loss = *lse - row[target as usize];
+    }
+}
+
+#[inline(always)]
+fn slopes(out: &mut [f32], logits: &[f32], targets: &[i64], lse: &[f32], grad: &[f32], l2_wrap: f32) {
+    let vocab = logits.len() / targets.len();
+    let rows = out.chunks_mut(vocab).zip(logits.chunks(vocab));
+    for ((((out, row), &target), lse), grad) in rows.zip(targets).zip(lse).zip(grad) {
+        for (out, row) in out.chunks_mut(LANES).zip(row.chunks(LANES)) {
+            let softmax = exp(&load(row).map(|x| x - lse));
+            store(out, &softmax.map(|p| p * grad));
+        }
+        out[target as usize] -= grad;
+        if l2_wrap > 0.0 {
+            let (index, largest) = argmax(row);
+            out[index] += l2_wrap * largest * grad;
+        }
+    }
+}
+
+/// The first of the largest entries and its place; NaN where there is one, so that it shows.
+#[inline(always)]
+fn argmax(row: &[f32]) -> (usize, f32) {
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let whole = row.chunks_exact(LANES);
+    let tail = whole.remainder();
+    for part in whole {
+        for (lane, &x) in lanes.iter_mut().zip(part) {
+            *lane = if x > *lane || x.is_nan() { x } else { *lane };
+        }
+    }
+    let larger = |max: f32, &x: &f32| if x > max || x.is_nan() { x } else { max };
+    let largest = tail.iter().fold(lanes.iter().fold(f32::NEG_INFINITY, larger), larger);
+    (row.iter().position(|&x| x == largest).unwrap_or(0), largest)
+}

@@ -1,0 +1,67 @@
+//! The gate on the CPU: one pass forward, one pass backward.
+
+use crate::ops::cpu::lanes::{LANES, exp, load, map, store};
+use crate::ops::cpu::tensors::{CpuBackend, read, write};
+use crate::ops::cpu::{CHUNK, run};
+use burn::tensor::ops::FloatTensor;
+use burn::tensor::{DType, TensorMetadata};
+
+pub(in crate::ops) fn forward<B: CpuBackend>(r: FloatTensor<B>, y: FloatTensor<B>) -> FloatTensor<B> {
+    if y.dtype() == DType::F64 {
+        return super::portable::forward::<B>(r, y);
+    }
+    let (shape, dtype, device) = (y.shape(), y.dtype(), B::float_device(&y));
+    let (r, y) = (read::<B>(r), read::<B>(y));
+    let (r, y) = (r.as_ref(), y.as_ref());
+    let mut out = vec![0.0; y.len()];
+    let tasks = out.chunks_mut(CHUNK).zip(r.chunks(CHUNK)).zip(y.chunks(CHUNK));
+    run(y.len(), tasks, |((out, r), y)| gate(out, r, y));
+    write::<B>(out, shape, dtype, &device)
+}
+
+pub(in crate::ops) fn backward<B: CpuBackend>(
+    r: FloatTensor<B>,
+    y: FloatTensor<B>,
+    grad: FloatTensor<B>,
+) -> [FloatTensor<B>; 2] {
+    if y.dtype() == DType::F64 {
+        return super::portable::backward::<B>(r, y, grad);
+    }
+    let (shape, device) = (y.shape(), B::float_device(&y));
+    let dtypes = [r.dtype(), y.dtype()];
+    let [r, y, grad] = [r, y, grad].map(read::<B>);
+    let (r, y, grad) = (r.as_ref(), y.as_ref(), grad.as_ref());
+    let (mut to_r, mut to_y) = (vec![0.0; y.len()], vec![0.0; y.len()]);
+    let outputs = to_r.chunks_mut(CHUNK).zip(to_y.chunks_mut(CHUNK));
+    let tasks = outputs.zip(r.chunks(CHUNK)).zip(y.chunks(CHUNK)).zip(grad.chunks(CHUNK));
+    run(y.len(), tasks, |((((to_r, to_y), r), y), grad)| gate_gradients(to_r, to_y, r, y, grad));
+    [write::<B>(to_r, shape.clone(), dtypes[0], &device), write::<B>(to_y, shape, dtypes[1], &device)]
+}
+
+#[inline(always)]
+fn gate(out: &mut [f32], r: &[f32], y: &[f32]) {
+    for ((out, r), y) in out.chunks_mut(LANES).zip(r.chunks(LANES)).zip(y.chunks(LANES)) {
+        let (r, y) = (load(r), load(y));
+        let open = sigmoid(&r);
+        store(out, &map(|i| open[i] * y[i]));
+    }
+}
+
+#[inline(always)]
+fn gate_gradients(to_r: &mut [f32], to_y: &mut [f32], r: &[f32], y: &[f32], grad: &[f32]) {
+    let outputs = to_r.chunks_mut(LANES).zip(to_y.chunks_mut(LANES));
+    let inputs = r.chunks(LANES).zip(y.chunks(LANES)).zip(grad.chunks(LANES));
+    for ((to_r, to_y), ((r, y), grad)) in outputs.zip(inputs) {
+        let (r, y, grad) = (load(r), load(y), load(grad));
+        let open = sigmoid(&r);
+        store(to_y, &map(|i| grad[i] * open[i]));
+        store(to_r, &map(|i| grad[i] * y[i] * open[i] * (1.0 - open[i])));
+    }
+}
+
+/// `1/(1 + e^−x)`, through the exponential that cannot overflow.
+#[inline(always)]
+fn sigmoid(x: &[f32; LANES]) -> [f32; LANES] {
+    let small = exp(&map(|i| -x[i].abs()));
+    map(|i| (if x[i] < 0.0 { small[i] } else { 1.0 }) / (1.0 + small[i]))
+}

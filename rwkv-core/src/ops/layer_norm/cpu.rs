@@ -1,0 +1,104 @@
+//! Layer normalisation on the CPU: a row at a time, while it is in the cache.
+
+use crate::ops::cpu::lanes::{sum, sum_pairs};
+use crate::ops::cpu::tensors::{CpuBackend, read, write};
+use crate::ops::cpu::{ROWS, run, sum_rows};
+use burn::tensor::ops::FloatTensor;
+use burn::tensor::{DType, TensorMetadata};
+
+pub(in crate::ops) fn forward<B: CpuBackend>(
+    x: FloatTensor<B>,
+    weight: FloatTensor<B>,
+    bias: FloatTensor<B>,
+    epsilon: f64,
+) -> FloatTensor<B> {
+    if x.dtype() == DType::F64 {
+        return super::portable::forward::<B>(x, weight, bias, epsilon);
+    }
+    let (shape, dtype, device) = (x.shape(), x.dtype(), B::float_device(&x));
+    let [x, weight, bias] = [x, weight, bias].map(read::<B>);
+    let (x, weight, bias) = (x.as_ref(), weight.as_ref(), bias.as_ref());
+    let width = weight.len();
+    let mut out = vec![0.0; x.len()];
+    let tasks = out.chunks_mut(ROWS * width).zip(x.chunks(ROWS * width));
+    run(x.len(), tasks, |(out, x)| normalise(out, x, weight, bias, epsilon as f32));
+    write::<B>(out, shape, dtype, &device)
+}
+
+pub(in crate::ops) fn backward<B: CpuBackend>(
+    x: FloatTensor<B>,
+    weight: FloatTensor<B>,
+    grad: FloatTensor<B>,
+    epsilon: f64,
+) -> [FloatTensor<B>; 3] {
+    if x.dtype() == DType::F64 {
+        return super::portable::backward::<B>(x, weight, grad, epsilon);
+    }
+    let (shape, device) = (x.shape(), B::float_device(&x));
+    let (dtype, parameters) = (x.dtype(), weight.dtype());
+    let [x, weight, grad] = [x, weight, grad].map(read::<B>);
+    let (x, weight, grad) = (x.as_ref(), weight.as_ref(), grad.as_ref());
+    let width = weight.len();
+    let mut to_x = vec![0.0; x.len()];
+    let count = x.len().div_ceil(ROWS * width);
+    let (mut weights, mut biases) = (vec![0.0; count * width], vec![0.0; count * width]); // a row of each per task
+    let outputs = to_x.chunks_mut(ROWS * width).zip(weights.chunks_mut(width)).zip(biases.chunks_mut(width));
+    let tasks = outputs.zip(x.chunks(ROWS * width)).zip(grad.chunks(ROWS * width));
+    run(x.len(), tasks, |((((to_x, to_weight), to_bias), x), grad)| {
+        gradients(to_x, to_weight, to_bias, x, weight, grad, epsilon as f32);
+    });
+    [
+        write::<B>(to_x, shape, dtype, &device),
+        write::<B>(sum_rows(&weights, width), [width], parameters, &device),
+        write::<B>(sum_rows(&biases, width), [width], parameters, &device),
+    ]
+}
+
+/// A row's mean and `1/√(variance + ε)`, the variance from the centred row: it does not cancel.
+#[inline(always)]
+fn moments(x: &[f32], epsilon: f32) -> (f32, f32) {
+    let width = x.len() as f32;
+    let mean = sum(x, |x| x) / width;
+    let variance = sum(x, |x| (x - mean) * (x - mean)) / width;
+    (mean, 1.0 / (variance + epsilon).sqrt())
+}
+
+#[inline(always)]
+fn normalise(out: &mut [f32], x: &[f32], weight: &[f32], bias: &[f32], epsilon: f32) {
+    let width = weight.len();
+    for (out, x) in out.chunks_mut(width).zip(x.chunks(width)) {
+        let (mean, inverse) = moments(x, epsilon);
+        for (((out, x), weight), bias) in out.iter_mut().zip(x).zip(weight).zip(bias) {
+            *out = (x - mean) * inverse * weight + bias;
+        }
+    }
+}
+
+#[inline(always)]
+fn gradients(
+    to_x: &mut [f32],
+    to_weight: &mut [f32],
+    to_bias: &mut [f32],
+    x: &[f32],
+    weight: &[f32],
+    grad: &[f32],
+    epsilon: f32,
+) {
+    let width = weight.len();
+    for ((to_x, x), grad) in to_x.chunks_mut(width).zip(x.chunks(width)).zip(grad.chunks(width)) {
+        let (mean, inverse) = moments(x, epsilon);
+        for (((to_weight, to_bias), x), grad) in to_weight.iter_mut().zip(to_bias.iter_mut()).zip(x).zip(grad) {
+            *to_weight += (x - mean) * inverse * grad;
+            *to_bias += grad;
+        }
+        // The output holds h for a moment.
+        for ((to_x, weight), grad) in to_x.iter_mut().zip(weight).zip(grad) {
+            *to_x = weight * grad;
+        }
+        let mean_h = sum(to_x, |h| h) / width as f32;
+        let along = sum_pairs(to_x, x, |h, x| h * (x - mean)) * inverse / width as f32;
+        for (to_x, x) in to_x.iter_mut().zip(x) {
+            *to_x = (*to_x - mean_h - (x - mean) * inverse * along) * inverse;
+        }
+    }
+}

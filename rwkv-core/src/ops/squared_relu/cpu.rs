@@ -1,0 +1,52 @@
+//! The squared ReLU on the CPU.
+
+use crate::ops::cpu::tensors::{CpuBackend, read, write};
+use crate::ops::cpu::{CHUNK, run};
+use burn::tensor::ops::FloatTensor;
+use burn::tensor::{DType, TensorMetadata};
+
+pub(in crate::ops) fn forward<B: CpuBackend>(x: FloatTensor<B>) -> FloatTensor<B> {
+    if x.dtype() == DType::F64 {
+        return super::portable::forward::<B>(x);
+    }
+    let (shape, dtype, device) = (x.shape(), x.dtype(), B::float_device(&x));
+    let x = read::<B>(x);
+    let x = x.as_ref();
+    let mut out = vec![0.0; x.len()];
+    run(x.len(), out.chunks_mut(CHUNK).zip(x.chunks(CHUNK)), |(out, x)| squares(out, x));
+    write::<B>(out, shape, dtype, &device)
+}
+
+pub(in crate::ops) fn backward<B: CpuBackend>(x: FloatTensor<B>, grad: FloatTensor<B>) -> FloatTensor<B> {
+    if x.dtype() == DType::F64 {
+        return super::portable::backward::<B>(x, grad);
+    }
+    let (shape, dtype, device) = (x.shape(), x.dtype(), B::float_device(&x));
+    let (x, grad) = (read::<B>(x), read::<B>(grad));
+    let (x, grad) = (x.as_ref(), grad.as_ref());
+    let mut out = vec![0.0; x.len()];
+    let tasks = out.chunks_mut(CHUNK).zip(x.chunks(CHUNK)).zip(grad.chunks(CHUNK));
+    run(x.len(), tasks, |((out, x), grad)| slopes(out, x, grad));
+    write::<B>(out, shape, dtype, &device)
+}
+
+#[inline(always)]
+fn squares(out: &mut [f32], x: &[f32]) {
+    for (out, &x) in out.iter_mut().zip(x) {
+        let positive = relu(x);
+        *out = positive * positive;
+    }
+}
+
+#[inline(always)]
+fn slopes(out: &mut [f32], x: &[f32], grad: &[f32]) {
+    for ((out, &x), grad) in out.iter_mut().zip(x).zip(grad) {
+        *out = 2.0 * relu(x) * grad;
+    }
+}
+
+/// `max(x, 0)` that passes NaN on, which `f32::max` does not.
+#[inline(always)]
+fn relu(x: f32) -> f32 {
+    if x < 0.0 { 0.0 } else { x }
+}

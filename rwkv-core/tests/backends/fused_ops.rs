@@ -1,0 +1,221 @@
+//! The operations around WKV on every backend: outputs and gradients against scalar f64, by their formulas and by finite
+//! differences.
+
+use crate::support::{assert_close, tensor, values};
+use burn::backend::Autodiff;
+use burn::tensor::{DType, Int, Tensor, TensorData};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use rwkv_core::ops::RwkvBackend;
+use rwkv_core::ops::cross_entropy::cross_entropy;
+use rwkv_core::ops::gate::gate;
+use rwkv_core::ops::layer_norm::layer_norm;
+use rwkv_core::ops::squared_relu::squared_relu;
+use rwkv_core::ops::token_shift::token_shift;
+
+const FORWARD: f64 = 1e-5;
+const GRADIENT: f64 = 1e-4;
+const EPSILON: f64 = 1e-5;
+
+/// Shapes `[B, T, C]`: one token, widths around a vector's and a task's edge, more rows than one task takes.
+const SHAPES: [[usize; 3]; 5] = [[1, 1, 5], [2, 7, 16], [3, 50, 33], [1, 130, 48], [2, 1, 300]];
+
+/// An operation in scalar f64: the inputs, flat, to the output, flat.
+type Definition<'a> = &'a dyn Fn(&[Vec<f64>]) -> Vec<f64>;
+
+/// Numbers that `f32` holds exactly.
+fn random(rng: &mut StdRng, n: usize, scale: f64) -> Vec<f64> {
+    (0..n).map(|_| f64::from((scale * rng.random_range(-1.0..1.0)) as f32)).collect()
+}
+
+/// `output` and the gradients of `Σ weight·output` in the inputs, against the definition.
+fn compare(what: &str, inputs: &[Vec<f64>], weight: &[f64], definition: Definition, got: (Vec<f64>, Vec<Vec<f64>>)) {
+    let (output, gradients) = got;
+    assert_close(&format!("{what}: output"), &output, &definition(inputs), FORWARD);
+    assert_eq!(gradients.len(), inputs.len());
+    let mut moved = inputs.to_vec();
+    for (which, gradient) in gradients.iter().enumerate() {
+        let slopes: Vec<f64> = (0..inputs[which].len())
+            .map(|i| {
+                let (x, h) = (inputs[which][i], 1e-6);
+                let mut at = |x: f64| {
+                    moved[which][i] = x;
+                    definition(&moved).iter().zip(weight).map(|(out, weight)| out * weight).sum::<f64>()
+                };
+                let slope = (at(x + h) - at(x - h)) / ((x + h) - (x - h));
+                moved[which][i] = x;
+                slope
+            })
+            .collect();
+        assert_close(&format!("{what}: gradient of input {which}"), gradient, &slopes, GRADIENT);
+    }
+}
+
+fn token_shift_matches_f64<B: RwkvBackend>(device: &B::Device) {
+    let at = &(device, DType::F32);
+    for [batch, time, width] in SHAPES {
+        let mut rng = StdRng::seed_from_u64(1);
+        let n = batch * time * width;
+        let inputs = [random(&mut rng, n, 2.0), random(&mut rng, batch * width, 2.0), random(&mut rng, width, 1.5)];
+        let weight = random(&mut rng, n, 1.0);
+        let x = tensor::<Autodiff<B>, 3>(&inputs[0], [batch, time, width], at).require_grad();
+        let last = tensor::<Autodiff<B>, 2>(&inputs[1], [batch, width], at).require_grad();
+        let mu = tensor::<Autodiff<B>, 3>(&inputs[2], [1, 1, width], at).require_grad();
+        let out = token_shift(x.clone(), last.clone(), mu.clone());
+        let grads = (out.clone() * tensor(&weight, [batch, time, width], at)).sum().backward();
+        let gradients = vec![
+            values(x.grad(&grads).expect("tracked")),
+            values(last.grad(&grads).expect("tracked")),
+            values(mu.grad(&grads).expect("tracked")),
+        ];
+        let definition = |inputs: &[Vec<f64>]| -> Vec<f64> {
+            (0..n)
+                .map(|i| {
+                    let (row, c) = (i / width, i % width);
+                    let previous =
+                        if row % time == 0 { inputs[1][row / time * width + c] } else { inputs[0][i - width] };
+                    inputs[2][c] * inputs[0][i] + (1.0 - inputs[2][c]) * previous
+                })
+                .collect()
+        };
+        let name = format!("token_shift {:?}", [batch, time, width]);
+        compare(&name, &inputs, &weight, &definition, (values(out), gradients));
+    }
+}
+
+fn layer_norm_matches_f64<B: RwkvBackend>(device: &B::Device) {
+    let at = &(device, DType::F32);
+    for [batch, time, width] in SHAPES {
+        let mut rng = StdRng::seed_from_u64(2);
+        let n = batch * time * width;
+        // Off centre: a variance by the difference of two means would cancel.
+        let x: Vec<f64> = random(&mut rng, n, 1.0).into_iter().map(|x| x + 8.0).collect();
+        let inputs = [x, random(&mut rng, width, 2.0), random(&mut rng, width, 1.0)];
+        let weight = random(&mut rng, n, 1.0);
+        let x = tensor::<Autodiff<B>, 3>(&inputs[0], [batch, time, width], at).require_grad();
+        let scale = tensor::<Autodiff<B>, 1>(&inputs[1], [width], at).require_grad();
+        let bias = tensor::<Autodiff<B>, 1>(&inputs[2], [width], at).require_grad();
+        let out = layer_norm(x.clone(), scale.clone(), bias.clone(), EPSILON);
+        let grads = (out.clone() * tensor(&weight, [batch, time, width], at)).sum().backward();
+        let gradients = vec![
+            values(x.grad(&grads).expect("tracked")),
+            values(scale.grad(&grads).expect("tracked")),
+            values(bias.grad(&grads).expect("tracked")),
+        ];
+        let definition = |inputs: &[Vec<f64>]| -> Vec<f64> {
+            let row = |row: &[f64]| -> Vec<f64> {
+                let mean = row.iter().sum::<f64>() / width as f64;
+                let variance = row.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / width as f64;
+                let inverse = 1.0 / (variance + EPSILON).sqrt();
+                (0..width).map(|c| (row[c] - mean) * inverse * inputs[1][c] + inputs[2][c]).collect()
+            };
+            inputs[0].chunks(width).flat_map(row).collect()
+        };
+        let name = format!("layer_norm {:?}", [batch, time, width]);
+        compare(&name, &inputs, &weight, &definition, (values(out), gradients));
+    }
+}
+
+fn gate_matches_f64<B: RwkvBackend>(device: &B::Device) {
+    let at = &(device, DType::F32);
+    for (shape, scale) in SHAPES.into_iter().zip([1.0, 5.0, 20.0, 100.0, 1000.0]) {
+        let mut rng = StdRng::seed_from_u64(3);
+        let n = shape.iter().product();
+        let inputs = [random(&mut rng, n, scale), random(&mut rng, n, 2.0)];
+        let weight = random(&mut rng, n, 1.0);
+        let r = tensor::<Autodiff<B>, 3>(&inputs[0], shape, at).require_grad();
+        let y = tensor::<Autodiff<B>, 3>(&inputs[1], shape, at).require_grad();
+        let out = gate(r.clone(), y.clone());
+        let grads = (out.clone() * tensor(&weight, shape, at)).sum().backward();
+        let gradients = vec![values(r.grad(&grads).expect("tracked")), values(y.grad(&grads).expect("tracked"))];
+        let definition = |inputs: &[Vec<f64>]| -> Vec<f64> {
+            inputs[0].iter().zip(&inputs[1]).map(|(r, y)| y / (1.0 + (-r).exp())).collect()
+        };
+        compare(&format!("gate {shape:?} ±{scale}"), &inputs, &weight, &definition, (values(out), gradients));
+    }
+}
+
+fn squared_relu_matches_f64<B: RwkvBackend>(device: &B::Device) {
+    let at = &(device, DType::F32);
+    for shape in SHAPES {
+        let mut rng = StdRng::seed_from_u64(4);
+        let n = shape.iter().product();
+        let inputs = [random(&mut rng, n, 3.0)];
+        let weight = random(&mut rng, n, 1.0);
+        let x = tensor::<Autodiff<B>, 3>(&inputs[0], shape, at).require_grad();
+        let out = squared_relu(x.clone());
+        let grads = (out.clone() * tensor(&weight, shape, at)).sum().backward();
+        let gradients = vec![values(x.grad(&grads).expect("tracked"))];
+        let definition = |inputs: &[Vec<f64>]| inputs[0].iter().map(|x| x.max(0.0).powi(2)).collect();
+        compare(&format!("squared_relu {shape:?}"), &inputs, &weight, &definition, (values(out), gradients));
+    }
+}
+
+fn cross_entropy_matches_f64<B: RwkvBackend>(device: &B::Device) {
+    const L2_WRAP: f64 = 0.125; // large enough to show beside the softmax
+    let at = &(device, DType::F32);
+    for ([count, vocab], scale) in
+        [[1, 2], [5, 16], [40, 65], [3, 1000], [9, 33]].into_iter().zip([1.0, 3.0, 8.0, 30.0, 300.0])
+    {
+        let mut rng = StdRng::seed_from_u64(5);
+        let inputs = [random(&mut rng, count * vocab, scale)];
+        let targets: Vec<usize> = (0..count).map(|_| rng.random_range(0..vocab)).collect();
+        let weight: Vec<f64> = random(&mut rng, count, 1.0);
+        let ids: Vec<i64> = targets.iter().map(|&id| id as i64).collect();
+        let ids = Tensor::<Autodiff<B>, 1, Int>::from_data(TensorData::new(ids, [count]), device);
+        let loss = |inputs: &[Vec<f64>]| -> Vec<f64> {
+            let row = |(row, &target): (&[f64], &usize)| {
+                let max = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                max + row.iter().map(|x| (x - max).exp()).sum::<f64>().ln() - row[target]
+            };
+            inputs[0].chunks(vocab).zip(&targets).map(row).collect()
+        };
+        let wrapped = |inputs: &[Vec<f64>]| -> Vec<f64> {
+            let half_square =
+                |row: &[f64]| 0.5 * L2_WRAP * row.iter().copied().fold(f64::NEG_INFINITY, f64::max).powi(2);
+            loss(inputs).into_iter().zip(inputs[0].chunks(vocab)).map(|(loss, row)| loss + half_square(row)).collect()
+        };
+        let run = |l2_wrap: f64| {
+            let logits = tensor::<Autodiff<B>, 2>(&inputs[0], [count, vocab], at).require_grad();
+            let out = cross_entropy(logits.clone(), ids.clone(), l2_wrap as f32);
+            let grads = (out.clone() * tensor(&weight, [count], at)).sum().backward();
+            (values(out), vec![values(logits.grad(&grads).expect("tracked"))])
+        };
+        let name = format!("cross_entropy {:?} ±{scale}", [count, vocab]);
+        compare(&name, &inputs, &weight, &loss, run(0.0));
+        // L2Wrap changes the gradient and not the value.
+        let (value, gradients) = run(L2_WRAP);
+        assert_close(&format!("{name}, L2Wrap: value"), &value, &loss(&inputs), FORWARD);
+        compare(&format!("{name}, L2Wrap"), &inputs, &weight, &wrapped, (wrapped(&inputs), gradients));
+    }
+}
+
+/// Something that is not a number in the input is none in the output, and stays in its row.
+fn nan_reaches_the_output<B: RwkvBackend>(device: &B::Device) {
+    let at = &(device, DType::F32);
+    let mut x = vec![0.5; 2 * 20];
+    x[3] = f64::NAN;
+    let rows = || tensor::<B, 2>(&x, [2, 20], at);
+    let ones = || tensor::<B, 1>(&[1.0; 20], [20], at);
+    let targets = Tensor::<B, 1, Int>::from_data([0, 1], device);
+    let checks = [
+        ("gate", values(gate(rows(), rows()))[3]),
+        ("squared_relu", values(squared_relu(rows()))[3]),
+        ("layer_norm", values(layer_norm(rows(), ones(), ones(), EPSILON))[0]),
+        ("token_shift", values(token_shift(rows().unsqueeze_dim(0), ones().unsqueeze(), ones().unsqueeze()))[3]),
+        ("cross_entropy", values(cross_entropy(rows(), targets.clone(), 0.0))[0]),
+    ];
+    for (name, value) in checks {
+        assert!(value.is_nan(), "{name}: {value}");
+    }
+    assert!(values(cross_entropy(rows(), targets, 0.0))[1].is_finite());
+}
+
+on_every_backend!(
+    token_shift_matches_f64,
+    layer_norm_matches_f64,
+    gate_matches_f64,
+    squared_relu_matches_f64,
+    cross_entropy_matches_f64,
+    nan_reaches_the_output,
+);
