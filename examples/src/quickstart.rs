@@ -175,7 +175,7 @@ fn chart(rows: &[Metrics]) -> String {
 
 /// The largest difference between the logits of the time-parallel and the recurrent mode.
 fn largest_difference<B: RwkvBackend>(model: &Rwkv<B>, tokens: &[u32]) -> f32 {
-    let device = model.emb.weight.device();
+    let device = model.device();
     let ids: Vec<i32> = tokens.iter().map(|token| token.cast_signed()).collect();
     let whole = Tensor::<B, 2, Int>::from_data(TensorData::new(ids.clone(), [1, ids.len()]), &device);
     let (parallel, _) = model.forward(whole, model.zero_state(1));

@@ -71,7 +71,7 @@ fn matrices_are_zero_or_orthogonal_with_their_gains() {
     let model = Rwkv::<Flex>::new(&config, 1, &Default::default());
     let block = &model.blocks[1];
     for zero in [&block.att.key, &block.att.receptance, &block.att.output, &block.ffn.value, &block.ffn.receptance] {
-        assert!(values(zero.weight.val()).iter().all(|&x| x == 0.0));
+        assert!(values(zero.weight().expect("a parameter").val()).iter().all(|&x| x == 0.0));
     }
     // Burn keeps [in, out]; the narrower side is orthonormal up to the gain.
     let check = |name: &str, weight: Tensor<Flex, 2>, gain: f32| {
@@ -86,10 +86,10 @@ fn matrices_are_zero_or_orthogonal_with_their_gains() {
         let error = values((gram - eye).abs().max())[0];
         assert!(error < 1e-5 * gain.powi(2), "{name}: {error}");
     };
-    check("att.value", block.att.value.weight.val(), 1.5f32.sqrt());
-    check("ffn.key", block.ffn.key.weight.val(), 3.0f32.sqrt());
-    check("head", model.head.weight.val(), 0.5 * 2.5f32.sqrt());
-    let emb = values(model.emb.weight.val());
+    check("att.value", block.att.value.weight().expect("a parameter").val(), 1.5f32.sqrt());
+    check("ffn.key", block.ffn.key.weight().expect("a parameter").val(), 3.0f32.sqrt());
+    check("head", model.head.weight().expect("a parameter").val(), 0.5 * 2.5f32.sqrt());
+    let emb = values(model.emb.weight().expect("a parameter").val());
     let largest = emb.iter().fold(0.0f32, |max, x| max.max(x.abs()));
     assert!(largest <= 1e-4 && largest > 0.9e-4, "{largest}");
 }
@@ -98,7 +98,7 @@ fn matrices_are_zero_or_orthogonal_with_their_gains() {
 fn an_orthogonal_matrix_wider_than_tall_has_orthonormal_rows() {
     // head [V, C] with V < C has gain 0.5.
     let model = Rwkv::<Flex>::new(&RwkvConfig::new(20, 1, 32), 1, &Default::default());
-    let head = model.head.weight.val(); // [32, 20]
+    let head = model.head.weight().expect("a parameter").val(); // [32, 20]
     let gram = head.clone().transpose().matmul(head);
     let error = values((gram - Tensor::<Flex, 2>::eye(20, &Default::default()) * 0.25).abs().max())[0];
     assert!(error < 1e-6, "{error}");
@@ -120,11 +120,11 @@ fn the_seed_decides_and_the_order_of_use_does_not() {
     let config = RwkvConfig::new(30, 2, 32);
     let model = |seed| Rwkv::<Flex>::new(&config, seed, &Default::default());
     let (one, two, other) = (model(0), model(0), model(1));
-    let head_first = values(one.head.weight.val());
-    let emb = values(two.emb.weight.val());
-    assert_eq!(values(two.head.weight.val()), head_first);
-    assert_eq!(values(one.emb.weight.val()), emb);
-    assert_ne!(values(other.emb.weight.val()), emb);
+    let head_first = values(one.head.weight().expect("a parameter").val());
+    let emb = values(two.emb.weight().expect("a parameter").val());
+    assert_eq!(values(two.head.weight().expect("a parameter").val()), head_first);
+    assert_eq!(values(one.emb.weight().expect("a parameter").val()), emb);
+    assert_ne!(values(other.emb.weight().expect("a parameter").val()), emb);
 }
 
 #[test]

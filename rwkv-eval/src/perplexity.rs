@@ -64,7 +64,7 @@ pub fn score<B: RwkvBackend>(model: &Rwkv<B>, tokens: &[u32], chunk: usize) -> R
         return Err(Error::config("chunk", "a positive number", chunk));
     }
     check_tokens(tokens, model.config().vocab_size)?;
-    let device = model.emb.weight.device();
+    let device = model.device();
     let ids = |tokens: &[u32]| {
         let ids: Vec<i32> = tokens.iter().map(|token| token.cast_signed()).collect();
         Tensor::<B, 2, Int>::from_data(TensorData::new(ids, [1, tokens.len()]), &device)

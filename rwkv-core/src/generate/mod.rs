@@ -58,8 +58,7 @@ impl<'a, B: RwkvBackend> Generator<'a, B> {
 
     fn read_last(&mut self) {
         if let Some(token) = self.unread.take() {
-            let token =
-                Tensor::from_data(TensorData::new(vec![i64::from(token)], [1]), &self.model.emb.weight.device());
+            let token = Tensor::from_data(TensorData::new(vec![i64::from(token)], [1]), &self.model.device());
             let (logits, state) = self.model.step(token, self.state.clone());
             self.logits = to_host(logits);
             self.state = state;
@@ -91,7 +90,7 @@ pub fn prefill<B: RwkvBackend>(
     if state.batch() != 1 {
         return Err(Error::config("state", "one sequence", format!("{} sequences", state.batch())));
     }
-    let device = model.emb.weight.device();
+    let device = model.device();
     let mut logits = None;
     for piece in tokens.chunks(PREFILL_TOKENS) {
         let ids: Vec<i64> = piece.iter().map(|&token| i64::from(token)).collect();

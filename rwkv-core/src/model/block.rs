@@ -1,6 +1,7 @@
 //! One block: time-mix, then channel-mix, each on a normalised input and added to the residual stream.
 
 use super::channel_mix::ChannelMix;
+use super::hooks::Hook;
 use super::init::Initializer;
 use super::layers::{layer_norm, normalise};
 use super::time_mix::TimeMix;
@@ -49,21 +50,31 @@ impl<B: Backend> Block<B> {
 }
 
 impl<B: RwkvBackend> Block<B> {
-    /// Runs the block over a sequence.
+    /// Runs the block, the one of this number, over a sequence.
     ///
     /// # Shapes
     /// - `x`: `[B, T, C]`
     /// - `state`: the layer's state before `x`
     /// - returns `[B, T, C]` and the state after it
-    pub fn forward(&self, x: Tensor<B, 3>, state: LayerState<B>) -> (Tensor<B, 3>, LayerState<B>) {
+    pub fn forward(
+        &self,
+        x: Tensor<B, 3>,
+        state: LayerState<B>,
+        layer: usize,
+        hook: &mut impl Hook<B>,
+    ) -> (Tensor<B, 3>, LayerState<B>) {
         let LayerState { att_x, ffn_x, wkv } = state;
         let x = match &self.ln0 {
-            Some(ln0) => normalise(ln0, x),
+            Some(ln0) => hook.at(format_args!("blocks.{layer}.ln0"), normalise(ln0, x)),
             None => x,
         };
-        let (mixed, att_x, wkv) = self.att.forward(normalise(&self.ln1, x.clone()), att_x, wkv);
+        let y = hook.at(format_args!("blocks.{layer}.ln1"), normalise(&self.ln1, x.clone()));
+        let (mixed, att_x, wkv) =
+            self.att.forward(y, att_x, wkv, |name, y| hook.at(format_args!("blocks.{layer}.att.{name}"), y));
         let x = x + mixed;
-        let (mixed, ffn_x) = self.ffn.forward(normalise(&self.ln2, x.clone()), ffn_x);
-        (x + mixed, LayerState { att_x, ffn_x, wkv })
+        let y = hook.at(format_args!("blocks.{layer}.ln2"), normalise(&self.ln2, x.clone()));
+        let (mixed, ffn_x) =
+            self.ffn.forward(y, ffn_x, |name, y| hook.at(format_args!("blocks.{layer}.ffn.{name}"), y));
+        (hook.at(format_args!("blocks.{layer}"), x + mixed), LayerState { att_x, ffn_x, wkv })
     }
 }

@@ -1,13 +1,13 @@
 //! Channel-mix: the sub-block that mixes channels, in the place of a Transformer's feed-forward layer.
 
 use super::init::Initializer;
-use super::layers::{last_token, linear, project};
+use super::layers::last_token;
+use super::projection::Projection;
 use crate::ops::RwkvBackend;
 use crate::ops::gate::gate;
 use crate::ops::squared_relu::squared_relu;
 use crate::ops::token_shift::token_shift;
 use burn::module::{Module, Param};
-use burn::nn::Linear;
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 
@@ -27,11 +27,11 @@ pub struct ChannelMix<B: Backend> {
     /// Share of the current token in the receptance path, `[1, 1, C]`.
     pub time_mix_r: Param<Tensor<B, 3>>,
     /// `W_k`, from `C` to `F`.
-    pub key: Linear<B>,
+    pub key: Projection<B>,
     /// `W_r`, from `C` to `C`.
-    pub receptance: Linear<B>,
+    pub receptance: Projection<B>,
     /// `W_v`, from `F` to `C`.
-    pub value: Linear<B>,
+    pub value: Projection<B>,
 }
 
 impl<B: Backend> ChannelMix<B> {
@@ -40,24 +40,32 @@ impl<B: Backend> ChannelMix<B> {
         Self {
             time_mix_k: init.tensor(&format!("{name}.time_mix_k"), [1, 1, c]),
             time_mix_r: init.tensor(&format!("{name}.time_mix_r"), [1, 1, c]),
-            key: linear(init, &format!("{name}.key"), c, f),
-            receptance: linear(init, &format!("{name}.receptance"), c, c),
-            value: linear(init, &format!("{name}.value"), f, c),
+            key: Projection::new(init, &format!("{name}.key"), c, f),
+            receptance: Projection::new(init, &format!("{name}.receptance"), c, c),
+            value: Projection::new(init, &format!("{name}.value"), f, c),
         }
     }
 }
 
 impl<B: RwkvBackend> ChannelMix<B> {
-    /// Mixes channels.
+    /// Mixes channels. Intermediates go through `at` under their local names.
     ///
     /// # Shapes
     /// - `x`: `[B, T, C]`, after the layer norm
     /// - `last`: `[B, C]`, the token before `x`
     /// - returns `[B, T, C]` and the new `last`
-    pub fn forward(&self, x: Tensor<B, 3>, last: Tensor<B, 2>) -> (Tensor<B, 3>, Tensor<B, 2>) {
+    pub fn forward(
+        &self,
+        x: Tensor<B, 3>,
+        last: Tensor<B, 2>,
+        mut at: impl FnMut(&str, Tensor<B, 3>) -> Tensor<B, 3>,
+    ) -> (Tensor<B, 3>, Tensor<B, 2>) {
         let shifted = |mu: &Param<Tensor<B, 3>>| token_shift(x.clone(), last.clone(), mu.val());
-        let k = squared_relu(project(&self.key, shifted(&self.time_mix_k)));
-        let r = project(&self.receptance, shifted(&self.time_mix_r));
-        (gate(r, project(&self.value, k)), last_token(x))
+        let x_k = at("shift_k", shifted(&self.time_mix_k));
+        let x_r = at("shift_r", shifted(&self.time_mix_r));
+        let k = at("key", self.key.forward(x_k));
+        let r = at("receptance", self.receptance.forward(x_r));
+        let value = at("value", self.value.forward(squared_relu(k)));
+        (at("output", gate(r, value)), last_token(x))
     }
 }

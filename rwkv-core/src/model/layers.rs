@@ -2,15 +2,10 @@
 
 use super::init::Initializer;
 use crate::config::LAYER_NORM_EPSILON;
-use crate::ops::{RwkvBackend, layer_norm as ops};
-use burn::nn::{LayerNorm, LayerNormConfig, Linear};
+use crate::ops::{RwkvBackend, inner_dtype, layer_norm as ops};
+use burn::nn::{LayerNorm, LayerNormConfig};
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
-
-/// A projection without bias, as everywhere in RWKV-4.
-pub(super) fn linear<B: Backend>(init: &Initializer<'_, B>, name: &str, inputs: usize, out: usize) -> Linear<B> {
-    Linear { weight: init.matrix(&format!("{name}.weight"), inputs, out), bias: None }
-}
 
 /// A layer norm over the residual stream's width.
 pub(super) fn layer_norm<B: Backend>(init: &Initializer<'_, B>, name: &str) -> LayerNorm<B> {
@@ -27,19 +22,9 @@ pub(super) fn normalise<B: RwkvBackend, const D: usize>(norm: &LayerNorm<B>, x: 
     ops::layer_norm(x, norm.gamma.val(), bias.val(), LAYER_NORM_EPSILON)
 }
 
-/// Applies a projection to every token: `[B, T, in]` to `[B, T, out]`.
-///
-/// The tokens of all sequences form one matrix. As a batch of matrices, the weight's gradient would be computed once per
-/// sequence and summed.
-pub(super) fn project<B: Backend>(layer: &Linear<B>, x: Tensor<B, 3>) -> Tensor<B, 3> {
-    let [batch, time, inputs] = x.dims();
-    let y = layer.forward(x.reshape([batch * time, inputs]));
-    let [_, out] = y.dims();
-    y.reshape([batch, time, out])
-}
-
-/// What token shift needs to know of a sequence later on: `[B, T, C]` to `[B, C]`.
+/// What token shift needs to know of a sequence later on: `[B, T, C]` to `[B, C]`, in the state's dtype.
 pub(super) fn last_token<B: Backend>(x: Tensor<B, 3>) -> Tensor<B, 2> {
     let [batch, time, width] = x.dims();
-    x.narrow(1, time - 1, 1).reshape([batch, width])
+    let inside = inner_dtype(x.dtype());
+    x.narrow(1, time - 1, 1).reshape([batch, width]).cast(inside)
 }

@@ -4,20 +4,26 @@
 
 mod block;
 mod channel_mix;
+mod hooks;
 pub mod init;
 mod layers;
 mod names;
+mod precision;
+mod projection;
 mod time_mix;
 
 pub use block::Block;
 pub use channel_mix::ChannelMix;
+pub use hooks::{Capture, Hook, NoHook};
+pub use precision::Precision;
+pub use projection::{Embedding, Projection};
 pub use time_mix::TimeMix;
 
 use crate::config::RwkvConfig;
-use crate::ops::RwkvBackend;
+use crate::ops::{RwkvBackend, inner_dtype};
 use crate::state::State;
 use burn::module::{Module, ModuleVisitor, Param};
-use burn::nn::{Embedding, EmbeddingConfig, LayerNorm, Linear};
+use burn::nn::LayerNorm;
 use burn::tensor::backend::Backend;
 use burn::tensor::{Int, Tensor};
 use init::Initializer;
@@ -59,7 +65,10 @@ pub struct Rwkv<B: Backend> {
     /// Normalises the last block's output.
     pub ln_out: LayerNorm<B>,
     /// From `C` to `V`; not tied to the embedding.
-    pub head: Linear<B>,
+    pub head: Projection<B>,
+    /// The residual stream is halved after every so many layers; never where it is 0. See [`Precision::F16`].
+    #[module(skip)]
+    rescale_every: usize,
 }
 
 impl<B: Backend> Rwkv<B> {
@@ -76,24 +85,23 @@ impl<B: Backend> Rwkv<B> {
             panic!("{error}");
         }
         let init = Initializer { config, seed, device };
-        let mut emb = EmbeddingConfig::new(config.vocab_size, config.n_embd).init(device);
-        emb.weight = init.tensor("emb.weight", [config.vocab_size, config.n_embd]);
         Self {
-            emb,
+            emb: Embedding::new(&init, "emb", config.vocab_size, config.n_embd),
             blocks: (0..config.n_layer).map(|layer| Block::new(&init, layer)).collect(),
             ln_out: layers::layer_norm(&init, "ln_out"),
-            head: layers::linear(&init, "head", config.n_embd, config.vocab_size),
+            head: Projection::new(&init, "head", config.n_embd, config.vocab_size),
+            rescale_every: 0,
         }
     }
 
     /// The sizes, read from the parameters' shapes. `emb_init_scale`, which matters only before training, is the default.
     #[must_use]
     pub fn config(&self) -> RwkvConfig {
-        let [vocab_size, n_embd] = self.emb.weight.lazy_shape().dims();
+        let [vocab_size, n_embd] = self.emb.shape();
         let mut config = RwkvConfig::new(vocab_size, self.blocks.len(), n_embd);
         if let Some(block) = self.blocks.first() {
             [config.dim_att] = block.att.time_decay.lazy_shape().dims();
-            [_, config.dim_ffn] = block.ffn.key.weight.lazy_shape().dims();
+            [_, config.dim_ffn] = block.ffn.key.shape();
         }
         config
     }
@@ -112,10 +120,16 @@ impl<B: Backend> Rwkv<B> {
         count.0
     }
 
+    /// Where the model runs.
+    #[must_use]
+    pub fn device(&self) -> B::Device {
+        self.ln_out.gamma.lazy_device()
+    }
+
     /// The state before any token, for `batch` sequences.
     #[must_use]
     pub fn zero_state(&self, batch: usize) -> State<B> {
-        State::zeros(&self.config(), batch, &self.emb.weight.lazy_device())
+        State::zeros(&self.config(), batch, &self.device())
     }
 }
 
@@ -130,8 +144,24 @@ impl<B: RwkvBackend> Rwkv<B> {
     /// # Panics
     /// When `T = 0` or the state's batch or layers are not those of `tokens` and the model.
     pub fn forward(&self, tokens: Tensor<B, 2, Int>, state: State<B>) -> (Tensor<B, 3>, State<B>) {
-        let (x, state) = self.hidden(tokens, state);
-        (layers::project(&self.head, layers::normalise(&self.ln_out, x)), state)
+        self.forward_hooked(tokens, state, &mut NoHook)
+    }
+
+    /// [`Self::forward`] with a look at, or a hand in, its intermediates.
+    ///
+    /// # Shapes
+    /// - as [`Self::forward`]
+    ///
+    /// # Panics
+    /// As [`Self::forward`].
+    pub fn forward_hooked(
+        &self,
+        tokens: Tensor<B, 2, Int>,
+        state: State<B>,
+        hook: &mut impl Hook<B>,
+    ) -> (Tensor<B, 3>, State<B>) {
+        let (x, state) = self.hidden(tokens, state, hook);
+        (self.logits(x, hook), state)
     }
 
     /// [`Self::forward`] for the last position alone, which is what a prompt needs: the head is the widest projection.
@@ -143,10 +173,9 @@ impl<B: RwkvBackend> Rwkv<B> {
     /// # Panics
     /// As [`Self::forward`].
     pub fn forward_last(&self, tokens: Tensor<B, 2, Int>, state: State<B>) -> (Tensor<B, 2>, State<B>) {
-        let (x, state) = self.hidden(tokens, state);
-        let [batch, time, width] = x.dims();
-        let x = x.narrow(1, time - 1, 1).reshape([batch, width]);
-        (self.head.forward(layers::normalise(&self.ln_out, x)), state)
+        let (x, state) = self.hidden(tokens, state, &mut NoHook);
+        let time = x.dims()[1];
+        (self.logits(x.narrow(1, time - 1, 1), &mut NoHook).squeeze_dim(1), state)
     }
 
     /// The recurrent mode: logits after one more token, in time and memory that do not depend on how many came before.
@@ -158,22 +187,46 @@ impl<B: RwkvBackend> Rwkv<B> {
     /// # Panics
     /// As [`Self::forward`].
     pub fn step(&self, token: Tensor<B, 1, Int>, state: State<B>) -> (Tensor<B, 2>, State<B>) {
-        self.forward_last(token.unsqueeze_dim(1), state)
+        self.step_hooked(token, state, &mut NoHook)
+    }
+
+    /// [`Self::step`] with a look at, or a hand in, its intermediates.
+    ///
+    /// # Shapes
+    /// - as [`Self::step`]
+    ///
+    /// # Panics
+    /// As [`Self::forward`].
+    pub fn step_hooked(
+        &self,
+        token: Tensor<B, 1, Int>,
+        state: State<B>,
+        hook: &mut impl Hook<B>,
+    ) -> (Tensor<B, 2>, State<B>) {
+        let (logits, state) = self.forward_hooked(token.unsqueeze_dim(1), state, hook);
+        (logits.squeeze_dim(1), state)
     }
 
     /// The residual stream after the last block, `[B, T, C]`.
-    fn hidden(&self, tokens: Tensor<B, 2, Int>, state: State<B>) -> (Tensor<B, 3>, State<B>) {
+    fn hidden(&self, tokens: Tensor<B, 2, Int>, state: State<B>, hook: &mut impl Hook<B>) -> (Tensor<B, 3>, State<B>) {
         let [batch, time] = tokens.dims();
         assert!(time > 0, "the model needs at least one token");
         assert_eq!(state.batch(), batch, "the state's batch is not that of the tokens");
         assert_eq!(state.layers.len(), self.blocks.len(), "the state's layers are not those of the model");
-        let mut x = self.emb.forward(tokens);
+        let mut x = hook.at(format_args!("emb"), self.emb.forward(tokens));
         let mut layers = Vec::with_capacity(self.blocks.len());
-        for (block, layer) in self.blocks.iter().zip(state.layers) {
-            let (y, layer) = block.forward(x, layer);
-            x = y;
+        for (l, (block, layer)) in self.blocks.iter().zip(state.layers).enumerate() {
+            let (y, layer) = block.forward(x, layer, l, hook);
+            x = if precision::halves_after(l, self.rescale_every) { y * 0.5 } else { y };
             layers.push(layer);
         }
         (x, State { layers })
+    }
+
+    /// `[B, T, C]` to `[B, T, V]`, in the dtype of the arithmetic.
+    fn logits(&self, x: Tensor<B, 3>, hook: &mut impl Hook<B>) -> Tensor<B, 3> {
+        let x = hook.at(format_args!("ln_out"), layers::normalise(&self.ln_out, x));
+        let dtype = inner_dtype(x.dtype());
+        hook.at(format_args!("head"), self.head.forward(x).cast(dtype))
     }
 }

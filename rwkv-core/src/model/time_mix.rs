@@ -1,12 +1,12 @@
 //! Time-mix: the sub-block that looks back in time, in the place of a Transformer's attention.
 
 use super::init::Initializer;
-use super::layers::{last_token, linear, project};
+use super::layers::last_token;
+use super::projection::Projection;
 use crate::ops::gate::gate;
 use crate::ops::token_shift::token_shift;
 use crate::ops::{RwkvBackend, wkv::wkv};
 use burn::module::{Module, Param};
-use burn::nn::Linear;
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 
@@ -32,13 +32,13 @@ pub struct TimeMix<B: Backend> {
     /// Share of the current token in the receptance path, `[1, 1, C]`.
     pub time_mix_r: Param<Tensor<B, 3>>,
     /// `W_k`, from `C` to `A`.
-    pub key: Linear<B>,
+    pub key: Projection<B>,
     /// `W_v`, from `C` to `A`.
-    pub value: Linear<B>,
+    pub value: Projection<B>,
     /// `W_r`, from `C` to `A`.
-    pub receptance: Linear<B>,
+    pub receptance: Projection<B>,
     /// `W_o`, from `A` to `C`.
-    pub output: Linear<B>,
+    pub output: Projection<B>,
 }
 
 impl<B: Backend> TimeMix<B> {
@@ -50,16 +50,16 @@ impl<B: Backend> TimeMix<B> {
             time_mix_k: init.tensor(&format!("{name}.time_mix_k"), [1, 1, c]),
             time_mix_v: init.tensor(&format!("{name}.time_mix_v"), [1, 1, c]),
             time_mix_r: init.tensor(&format!("{name}.time_mix_r"), [1, 1, c]),
-            key: linear(init, &format!("{name}.key"), c, a),
-            value: linear(init, &format!("{name}.value"), c, a),
-            receptance: linear(init, &format!("{name}.receptance"), c, a),
-            output: linear(init, &format!("{name}.output"), a, c),
+            key: Projection::new(init, &format!("{name}.key"), c, a),
+            value: Projection::new(init, &format!("{name}.value"), c, a),
+            receptance: Projection::new(init, &format!("{name}.receptance"), c, a),
+            output: Projection::new(init, &format!("{name}.output"), a, c),
         }
     }
 }
 
 impl<B: RwkvBackend> TimeMix<B> {
-    /// Mixes over time.
+    /// Mixes over time. Intermediates go through `at` under their local names.
     ///
     /// # Shapes
     /// - `x`: `[B, T, C]`, after the layer norm
@@ -71,12 +71,17 @@ impl<B: RwkvBackend> TimeMix<B> {
         x: Tensor<B, 3>,
         last: Tensor<B, 2>,
         state: Tensor<B, 3>,
+        mut at: impl FnMut(&str, Tensor<B, 3>) -> Tensor<B, 3>,
     ) -> (Tensor<B, 3>, Tensor<B, 2>, Tensor<B, 3>) {
         let shifted = |mu: &Param<Tensor<B, 3>>| token_shift(x.clone(), last.clone(), mu.val());
-        let k = project(&self.key, shifted(&self.time_mix_k));
-        let v = project(&self.value, shifted(&self.time_mix_v));
-        let r = project(&self.receptance, shifted(&self.time_mix_r));
+        let x_k = at("shift_k", shifted(&self.time_mix_k));
+        let x_v = at("shift_v", shifted(&self.time_mix_v));
+        let x_r = at("shift_r", shifted(&self.time_mix_r));
+        let k = at("key", self.key.forward(x_k));
+        let v = at("value", self.value.forward(x_v));
+        let r = at("receptance", self.receptance.forward(x_r));
         let (y, state) = wkv(self.time_decay.val(), self.time_first.val(), k, v, state);
-        (project(&self.output, gate(r, y)), last_token(x), state)
+        let y = at("wkv", y);
+        (at("output", self.output.forward(gate(r, y))), last_token(x), state)
     }
 }

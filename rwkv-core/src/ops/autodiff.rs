@@ -1,6 +1,7 @@
 //! The analytic backward passes as nodes of Burn's autodiff graph.
 
 use super::RwkvBackend;
+use super::packed::PackedMatrix;
 use super::wkv::{self, WkvForward, WkvInputs};
 use burn::backend::Autodiff;
 use burn::backend::autodiff::NodeId;
@@ -13,6 +14,8 @@ use std::fmt::Debug;
 use std::marker::PhantomData;
 
 impl<B: RwkvBackend, C: CheckpointStrategy> RwkvBackend for Autodiff<B, C> {
+    const PACKS_WEIGHTS: bool = B::PACKS_WEIGHTS;
+
     fn wkv_forward(inputs: WkvInputs<Self>, with_lse: bool) -> WkvForward<Self> {
         wkv::autodiff::forward(inputs, with_lse)
     }
@@ -48,6 +51,11 @@ impl<B: RwkvBackend, C: CheckpointStrategy> RwkvBackend for Autodiff<B, C> {
         let out = B::squared_relu_forward(x.primitive.clone());
         let saved = x.primitive.clone();
         record::<B, C, _, _>([x], out, saved, |x, grad| [B::squared_relu_backward(x, grad)])
+    }
+
+    fn packed_linear_forward(x: FloatTensor<Self>, weight: &PackedMatrix) -> FloatTensor<Self> {
+        let out = B::packed_linear_forward(x.primitive.clone(), weight);
+        record::<B, C, _, _>([x], out, weight.clone(), |weight, grad| [B::packed_linear_backward(&weight, grad)])
     }
 
     fn cross_entropy_forward(

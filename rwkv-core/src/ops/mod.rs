@@ -18,6 +18,7 @@
 //! | [`layer_norm`](layer_norm::layer_norm) | `(x − mean)/√(variance + ε) ⊙ γ + β` |
 //! | [`gate`](gate::gate) | `σ(r) ⊙ y` |
 //! | [`squared_relu`](squared_relu::squared_relu) | `max(x, 0)²` |
+//! | [`packed_linear`](packed::packed_linear) | `x·Wᵀ` for weights in `bf16`, `f16` or `int8` |
 //! | [`cross_entropy`](cross_entropy::cross_entropy) | `ln Σ e^{logits} − logit of the target`, with L2Wrap |
 
 mod autodiff;
@@ -26,6 +27,7 @@ mod cpu;
 pub mod cross_entropy;
 pub mod gate;
 pub mod layer_norm;
+pub mod packed;
 pub mod squared_relu;
 pub mod token_shift;
 pub mod wkv;
@@ -33,6 +35,7 @@ pub mod wkv;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::ops::{FloatTensor, IntTensor};
 use burn::tensor::{DType, FloatDType, Tensor, TensorMetadata, TensorPrimitive};
+use packed::PackedMatrix;
 use wkv::{WkvForward, WkvGradients, WkvInputs, WkvSaved};
 
 /// A Burn backend with RWKV's operations.
@@ -41,6 +44,10 @@ use wkv::{WkvForward, WkvGradients, WkvInputs, WkvSaved};
 /// implementation because it would leave no room for the kernels. Shapes are those of the checked entry of each
 /// operation, which is where to call it; a `_backward` returns the gradients of the inputs, in their order.
 pub trait RwkvBackend: Backend {
+    /// Whether weights below `f32` are best kept as a [`PackedMatrix`]: true where tensors are in main memory. Elsewhere
+    /// they are tensors of that dtype.
+    const PACKS_WEIGHTS: bool = false;
+
     /// The WKV recurrence over a sequence. With `with_lse` the result also carries what [`Self::wkv_backward`] needs.
     ///
     /// Shapes and dtypes are those of [`WkvInputs`]; [`wkv::wkv`] is the checked entry.
@@ -106,6 +113,16 @@ pub trait RwkvBackend: Backend {
     /// The gradient of `x`.
     fn squared_relu_backward(x: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {
         squared_relu::portable::backward::<Self>(x, grad)
+    }
+
+    /// The operation of [`packed::packed_linear`].
+    fn packed_linear_forward(x: FloatTensor<Self>, weight: &PackedMatrix) -> FloatTensor<Self> {
+        packed::portable::forward::<Self>(x, weight)
+    }
+
+    /// The gradient of `x`; packed weights have none.
+    fn packed_linear_backward(weight: &PackedMatrix, grad: FloatTensor<Self>) -> FloatTensor<Self> {
+        packed::portable::backward::<Self>(weight, grad)
     }
 
     /// The operation of [`cross_entropy::cross_entropy`]: the losses, and what [`Self::cross_entropy_backward`] needs,

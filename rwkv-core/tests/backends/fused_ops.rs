@@ -10,6 +10,7 @@ use rwkv_core::ops::RwkvBackend;
 use rwkv_core::ops::cross_entropy::cross_entropy;
 use rwkv_core::ops::gate::gate;
 use rwkv_core::ops::layer_norm::layer_norm;
+use rwkv_core::ops::packed::{PackedMatrix, Packing, packed_linear};
 use rwkv_core::ops::squared_relu::squared_relu;
 use rwkv_core::ops::token_shift::token_shift;
 
@@ -190,6 +191,34 @@ fn cross_entropy_matches_f64<B: RwkvBackend>(device: &B::Device) {
     }
 }
 
+/// Products with packed weights against the unpacked ones in f64, and the gradient that arrives at `x`.
+fn packed_linear_matches_f64<B: RwkvBackend>(device: &B::Device) {
+    let at = &(device, DType::F32);
+    // Few and many rows of x; one output, a whole tile, and more; widths around the kernel's step.
+    for [count, width, outputs] in [[1, 5, 3], [1, 200, 64], [4, 64, 130], [5, 63, 65], [70, 128, 20]] {
+        for packing in [Packing::Bf16, Packing::F16, Packing::Int8] {
+            let mut rng = StdRng::seed_from_u64(6);
+            let weight = random(&mut rng, width * outputs, 1.0);
+            let weight = PackedMatrix::pack(packing, outputs, width, |row, out| {
+                out.iter_mut().zip(&weight[row * width..]).for_each(|(out, x)| *out = *x as f32);
+            });
+            let exact: Vec<f64> = weight.unpack().into_iter().map(f64::from).collect();
+            let inputs = [random(&mut rng, count * width, 2.0)];
+            let loss = random(&mut rng, count * outputs, 1.0);
+            let x = tensor::<Autodiff<B>, 2>(&inputs[0], [count, width], at).require_grad();
+            let out = packed_linear(x.clone(), &weight);
+            let grads = (out.clone() * tensor(&loss, [count, outputs], at)).sum().backward();
+            let gradients = vec![values(x.grad(&grads).expect("tracked"))];
+            let definition = |inputs: &[Vec<f64>]| -> Vec<f64> {
+                let dot = |x: &[f64], w: &[f64]| x.iter().zip(w).map(|(x, w)| x * w).sum::<f64>();
+                inputs[0].chunks(width).flat_map(|x| exact.chunks(width).map(move |w| dot(x, w))).collect()
+            };
+            let name = format!("packed_linear {packing:?} {:?}", [count, width, outputs]);
+            compare(&name, &inputs, &loss, &definition, (values(out), gradients));
+        }
+    }
+}
+
 /// Something that is not a number in the input is none in the output, and stays in its row.
 fn nan_reaches_the_output<B: RwkvBackend>(device: &B::Device) {
     let at = &(device, DType::F32);
@@ -217,5 +246,6 @@ on_every_backend!(
     gate_matches_f64,
     squared_relu_matches_f64,
     cross_entropy_matches_f64,
+    packed_linear_matches_f64,
     nan_reaches_the_output,
 );

@@ -106,8 +106,14 @@ fn splits_give_the_same_gradients<B: RwkvBackend>(device: &B::Device) {
             found.push((format!("{l} time_decay"), values(att.time_decay.val().grad(&grads).expect("tracked"))));
             found.push((format!("{l} time_first"), values(att.time_first.val().grad(&grads).expect("tracked"))));
             found.push((format!("{l} time_mix_k"), values(att.time_mix_k.val().grad(&grads).expect("tracked"))));
-            found.push((format!("{l} att.key"), values(att.key.weight.val().grad(&grads).expect("tracked"))));
-            found.push((format!("{l} ffn.value"), values(block.ffn.value.weight.val().grad(&grads).expect("tracked"))));
+            found.push((
+                format!("{l} att.key"),
+                values(att.key.weight().expect("a parameter").val().grad(&grads).expect("tracked")),
+            ));
+            found.push((
+                format!("{l} ffn.value"),
+                values(block.ffn.value.weight().expect("a parameter").val().grad(&grads).expect("tracked")),
+            ));
         }
         found
     };

@@ -8,6 +8,7 @@ pub(super) mod columns;
 #[cfg(feature = "flex")]
 mod flex;
 pub(super) mod lanes;
+pub(super) mod matmul;
 #[cfg(feature = "ndarray")]
 mod ndarray;
 pub(super) mod tensors;
@@ -17,6 +18,8 @@ use rayon::prelude::*;
 /// The methods of [`RwkvBackend`](super::RwkvBackend) on a backend whose tensors are in main memory.
 macro_rules! cpu_operations {
     () => {
+        const PACKS_WEIGHTS: bool = true;
+
         fn wkv_forward(
             inputs: $crate::ops::wkv::WkvInputs<Self>,
             with_lse: bool,
@@ -85,6 +88,13 @@ macro_rules! cpu_operations {
 
         fn squared_relu_backward(x: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {
             $crate::ops::squared_relu::cpu::backward::<Self>(x, grad)
+        }
+
+        fn packed_linear_forward(
+            x: FloatTensor<Self>,
+            weight: &$crate::ops::packed::PackedMatrix,
+        ) -> FloatTensor<Self> {
+            $crate::ops::packed::cpu::forward::<Self>(x, weight)
         }
 
         fn cross_entropy_forward(
