@@ -6,7 +6,7 @@ mod block;
 mod channel_mix;
 pub mod init;
 mod layers;
-mod names;
+pub(crate) mod names;
 mod time_mix;
 mod token_shift;
 
