@@ -26,14 +26,21 @@ const MARKS: [(&str, &str); 17] = [
     ("lora_", "LoRA adapters without, or beside, their model"),
 ];
 
-/// The refusal of a file with these official names, if one of them belongs to another model.
-pub(super) fn refusal<'a>(path: &Path, names: impl Iterator<Item = &'a str> + Clone) -> Option<Error> {
+/// The refusal of a file with these official names, if they are not an RWKV's or one of them belongs to another model.
+pub(super) fn refusal<'a>(path: &Path, mut names: impl Iterator<Item = &'a str> + Clone) -> Option<Error> {
+    if !names.clone().any(|name| name == "emb.weight" || name.starts_with("blocks.") || name.contains("lora_")) {
+        let problem = match names.next() {
+            Some(first) => format!("holds no RWKV model: its tensors are called {}, …", first.escape_debug()),
+            None => "holds no tensors".to_owned(),
+        };
+        return Some(Error::format(path, problem));
+    }
     MARKS.iter().find_map(|(mark, found)| {
         let name = names.clone().find(|name| name.contains(mark))?;
         Some(Error::OtherModel {
             path: path.to_path_buf(),
             found,
-            evidence: format!("its tensor {name}"),
+            evidence: format!("its tensor {}", name.escape_debug()),
             remedy: READS_RWKV_4,
         })
     })

@@ -233,7 +233,7 @@ mod tests {
     fn the_model_of_a_repository_is_clear_or_asked_for() {
         let choose = |names: &[&str]| {
             let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-            super::choose(&names).map(str::to_owned)
+            choose(&names).map(str::to_owned)
         };
         assert_eq!(choose(&["a.pth", "pytorch_model.bin", "model.safetensors"]).as_deref(), Ok("model.safetensors"));
         assert_eq!(choose(&["README.md", "a.pth"]).as_deref(), Ok("a.pth"));
