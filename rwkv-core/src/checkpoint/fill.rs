@@ -1,12 +1,13 @@
 //! From a checkpoint to a model, tensor by tensor.
 
+use super::schema;
 use super::stored::{Checkpoint, StoredTensor};
 use crate::error::{Error, Result};
 use crate::model::Rwkv;
 use crate::model::names::ParameterPath;
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::backend::Backend;
-use burn::tensor::{DType, Tensor, TensorData};
+use burn::tensor::{Tensor, TensorData};
 
 /// Rows of a matrix that are transposed together: one cache line of the result.
 const ROWS: usize = 16;
@@ -58,9 +59,9 @@ impl<B: Backend> ModuleMapper<B> for Fill<'_> {
         };
         let data = weights(&name, stored);
         self.checkpoint.release(&name);
-        let (id, device) = (param.id, param.lazy_device());
+        let (id, device, dtype) = (param.id, param.lazy_device(), data.dtype);
         // The parameter keeps its id and still asks for gradients.
-        param.transform_for_load(Tensor::from_data(data, (&device, DType::F32)), id)
+        param.transform_for_load(Tensor::from_data(data, (&device, dtype)), id)
     }
 }
 
@@ -69,7 +70,9 @@ impl<B: Backend> ModuleMapper<B> for Fill<'_> {
 /// Projections are `[out, in]` in files and `[in, out]` in Burn's `Linear`; the embedding table is `[V, C]` in both.
 fn weights(name: &str, stored: StoredTensor<'_>) -> TensorData {
     match *stored.shape {
-        [out, inputs] if name != "emb.weight" => TensorData::new(transposed(stored, out, inputs), [inputs, out]),
+        [out, inputs] if schema::is_projection(name, 2) => {
+            TensorData::new(transposed(stored, out, inputs), [inputs, out])
+        }
         ref shape => {
             let mut values = vec![0.0f32; shape.iter().product()];
             stored.dtype.decode(stored.bytes, &mut values);

@@ -9,6 +9,7 @@
 //! # Source
 //! Python's `pickletools` (protocol 2); `torch.serialization` and `torch._utils`.
 
+mod code;
 mod machine;
 
 use machine::{Machine, Object};

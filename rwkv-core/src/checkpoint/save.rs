@@ -1,7 +1,7 @@
 //! From a model to a safetensors file under official names.
 
 use super::dtype::FileDtype;
-use super::safetensors;
+use super::{safetensors, schema};
 use crate::error::{Error, Result};
 use crate::files::replace_atomic;
 use crate::model::Rwkv;
@@ -28,11 +28,6 @@ pub fn save<B: Backend>(model: &Rwkv<B>, path: &Path) -> Result<()> {
         model.visit(&mut write);
         write.outcome.and_then(|()| write.file.flush()).map_err(Error::io("write", path))
     })
-}
-
-/// Whether this parameter is transposed in files: all matrices but the embedding table are.
-fn is_projection<const D: usize>(name: &str) -> bool {
-    D == 2 && name != "emb.weight"
 }
 
 /// The format in which a parameter of this dtype is stored.
@@ -64,7 +59,7 @@ impl<B: Backend> ModuleVisitor<B> for List {
         let name = self.path.name();
         let tensor = param.val();
         let mut shape = tensor.dims().to_vec();
-        if is_projection::<D>(&name) {
+        if schema::is_projection(&name, D) {
             shape.reverse();
         }
         self.tensors.push((name, file_dtype(tensor.dtype()), shape));
@@ -92,7 +87,7 @@ impl<B: Backend> ModuleVisitor<B> for Numbers {
             return;
         }
         let tensor = param.val();
-        let tensor = if is_projection::<D>(&self.path.name()) { tensor.swap_dims(0, 1) } else { tensor };
+        let tensor = if schema::is_projection(&self.path.name(), D) { tensor.swap_dims(0, 1) } else { tensor };
         let dtype = file_dtype(tensor.dtype());
         let data = tensor.into_data();
         let file = &mut self.file;

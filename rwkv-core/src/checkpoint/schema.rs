@@ -84,6 +84,12 @@ pub(super) fn usual_shape(name: &str, shape: Vec<usize>) -> Vec<usize> {
     }
 }
 
+/// Whether the parameter of this name and number of dimensions is a projection, `[out, in]` in files and `[in, out]` in
+/// Burn's `Linear`: all matrices are but the embedding table, which is `[V, C]` in both.
+pub(super) fn is_projection(name: &str, dimensions: usize) -> bool {
+    dimensions == 2 && name != "emb.weight"
+}
+
 /// The sizes that these tensors say, as far as they say any; [`tensors`] of the result tells whether they agree.
 fn sizes(tensors: &BTreeMap<String, Vec<usize>>) -> std::result::Result<RwkvConfig, String> {
     let shape = |name: &str| match tensors.get(name) {
