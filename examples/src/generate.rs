@@ -1,6 +1,6 @@
 //! Writes text with a trained model.
 
-use crate::{Backend, Failure, report, run, with_backend};
+use crate::{Backend, Failure, model, report, run, with_backend};
 use clap::Parser;
 use rwkv_core::checkpoint::{self, TOKENIZER_FILE};
 use rwkv_core::generate::{Generator, Sampler};
@@ -9,14 +9,14 @@ use rwkv_core::state::State;
 use rwkv_core::tokenizer::{Tokenizer, Utf8Stream};
 use serde::Serialize;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
 /// Continues a prompt.
 #[derive(Parser)]
 struct Args {
-    /// Safetensors file or run directory.
+    /// Checkpoint file, run directory, or hf:OWNER/NAME on the Hugging Face hub.
     #[arg(long)]
     model: PathBuf,
     /// Tokenizer file [default: tokenizer.json beside the model].
@@ -75,13 +75,15 @@ pub fn main() -> ExitCode {
 
 fn generate<B: RwkvBackend>(args: &Args, device: B::Device) -> Result<(), Failure> {
     let sampler = Sampler::new(args.temperature, args.top_p, args.top_k, args.seed)?;
-    let model = checkpoint::load::<B>(&args.model, &device)?;
-    let tokenizer = Tokenizer::load(&tokenizer_file(args))?;
+    let model_path = model::resolve(&args.model)?;
+    let tokenizer_file = tokenizer_file(args, &model_path);
+    let model = checkpoint::load::<B>(&model_path, &device)?;
+    let tokenizer = Tokenizer::load(&tokenizer_file)?;
     let vocab_size = model.config().vocab_size;
     if tokenizer.vocab_size() > vocab_size {
         return Err(Failure(format!(
             "{} has {} tokens, but the model's vocabulary has {vocab_size}",
-            tokenizer_file(args).display(),
+            tokenizer_file.display(),
             tokenizer.vocab_size()
         )));
     }
@@ -120,8 +122,8 @@ fn generate<B: RwkvBackend>(args: &Args, device: B::Device) -> Result<(), Failur
     report::print(args.json, &outcome, format!("{}{}", outcome.prompt, outcome.text))
 }
 
-fn tokenizer_file(args: &Args) -> PathBuf {
-    args.tokenizer.clone().unwrap_or_else(|| checkpoint::model_file(&args.model).with_file_name(TOKENIZER_FILE))
+fn tokenizer_file(args: &Args, model: &Path) -> PathBuf {
+    args.tokenizer.clone().unwrap_or_else(|| checkpoint::model_file(model).with_file_name(TOKENIZER_FILE))
 }
 
 fn show(piece: &str) -> Result<(), Failure> {

@@ -5,9 +5,11 @@
 #![recursion_limit = "256"]
 
 pub mod backend;
+pub mod convert;
 pub mod corpus;
 pub mod generate;
 pub mod logits;
+pub mod model;
 pub mod progress;
 pub mod quickstart;
 pub mod report;

@@ -1,6 +1,6 @@
 //! Prints a model's logits for a list of token ids.
 
-use crate::{Backend, Failure, report, run, with_backend};
+use crate::{Backend, Failure, model, report, run, with_backend};
 use burn::tensor::{Int, Tensor, TensorData};
 use clap::{Parser, ValueEnum};
 use rwkv_core::checkpoint;
@@ -14,7 +14,7 @@ use std::process::ExitCode;
 /// Logits of the next token, after the last of a list of tokens or after every one.
 #[derive(Parser)]
 struct Args {
-    /// Safetensors file or run directory.
+    /// Checkpoint file, run directory, or hf:OWNER/NAME on the Hugging Face hub.
     #[arg(long)]
     model: PathBuf,
     /// Token ids, as in 1,2,3.
@@ -61,7 +61,7 @@ pub fn main() -> ExitCode {
 }
 
 fn logits<B: RwkvBackend>(args: &Args, device: B::Device) -> Result<(), Failure> {
-    let model = checkpoint::load::<B>(&args.model, &device)?;
+    let model = checkpoint::load::<B>(&model::resolve(&args.model)?, &device)?;
     check_tokens(&args.tokens, model.config().vocab_size)?;
     let mut rows = match args.mode {
         Mode::Parallel => parallel(&model, &args.tokens, &device),

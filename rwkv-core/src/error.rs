@@ -39,6 +39,28 @@ pub enum Error {
         /// What the file holds.
         found: String,
     },
+    /// A checkpoint of something other than a plain RWKV-4.
+    #[error("{} holds {found}, as {evidence} shows; {remedy}", path.display())]
+    OtherModel {
+        /// The checkpoint.
+        path: PathBuf,
+        /// What it is.
+        found: &'static str,
+        /// What gives it away: "its tensor …", "its entry …".
+        evidence: String,
+        /// What to do about it.
+        remedy: &'static str,
+    },
+    /// A model could not be fetched from a model hub.
+    #[error("cannot get {model} from {endpoint}: {problem}")]
+    Download {
+        /// What was asked for, as the user wrote it.
+        model: String,
+        /// The hub's address.
+        endpoint: String,
+        /// What went wrong.
+        problem: String,
+    },
     /// A configuration value that cannot be used.
     #[error("{key}: expected {expected}, found {found}")]
     Config {

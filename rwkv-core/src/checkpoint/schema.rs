@@ -1,7 +1,9 @@
 //! Which tensors an RWKV-4 checkpoint has, by their official names and shapes.
 
 use crate::config::RwkvConfig;
+use crate::error::{Error, Result};
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// Every tensor of a model of these sizes: official name and shape (matrices `[out, in]`).
 ///
@@ -47,8 +49,49 @@ pub fn tensors(config: &RwkvConfig) -> BTreeMap<String, Vec<usize>> {
     tensors
 }
 
+/// The sizes of the model that has exactly these tensors.
+///
+/// # Errors
+/// [`Error::Format`] when the tensors are no model's, and [`Error::Tensor`] for a missing, extra or misshapen one.
+pub(super) fn config_of(path: &Path, found: &BTreeMap<String, Vec<usize>>) -> Result<RwkvConfig> {
+    let config = sizes(found).map_err(|problem| Error::format(path, problem))?;
+    config.validate().map_err(|error| Error::format(path, format!("is no usable model: {error}")))?;
+    let wanted = tensors(&config);
+    let mismatch = |key: &str, expected: String, found: String| {
+        let key = key.escape_debug().to_string();
+        Err(Error::Tensor { path: path.to_path_buf(), key, expected, found })
+    };
+    for (key, shape) in &wanted {
+        match found.get(key) {
+            Some(other) if other == shape => {}
+            Some(other) => return mismatch(key, format!("shape {shape:?}"), format!("{other:?}")),
+            None => return mismatch(key, format!("shape {shape:?}"), "no such tensor".into()),
+        }
+    }
+    match found.iter().find(|(key, _)| !wanted.contains_key(*key)) {
+        None => Ok(config),
+        Some((key, shape)) => {
+            mismatch(key, "no tensor of this name in an RWKV-4 model".into(), format!("shape {shape:?}"))
+        }
+    }
+}
+
+/// The shape under which a tensor of this name is known: mixes are `[1, 1, C]`, and flat in some files.
+pub(super) fn usual_shape(name: &str, shape: Vec<usize>) -> Vec<usize> {
+    match shape.as_slice() {
+        &[width] if name.contains(".time_mix_") => vec![1, 1, width],
+        _ => shape,
+    }
+}
+
+/// Whether the parameter of this name and number of dimensions is a projection, `[out, in]` in files and `[in, out]` in
+/// Burn's `Linear`: all matrices are but the embedding table, which is `[V, C]` in both.
+pub(super) fn is_projection(name: &str, dimensions: usize) -> bool {
+    dimensions == 2 && name != "emb.weight"
+}
+
 /// The sizes that these tensors say, as far as they say any; [`tensors`] of the result tells whether they agree.
-pub(super) fn sizes(tensors: &BTreeMap<String, Vec<usize>>) -> Result<RwkvConfig, String> {
+fn sizes(tensors: &BTreeMap<String, Vec<usize>>) -> std::result::Result<RwkvConfig, String> {
     let shape = |name: &str| match tensors.get(name) {
         Some(shape) => Ok(shape.as_slice()),
         None => Err(format!("lacks the tensor {name}, which every RWKV-4 checkpoint has")),
@@ -61,10 +104,10 @@ pub(super) fn sizes(tensors: &BTreeMap<String, Vec<usize>>) -> Result<RwkvConfig
     let (dim_att, _) = matrix("blocks.0.att.key.weight")?;
     let (dim_ffn, _) = matrix("blocks.0.ffn.key.weight")?;
     let layer = |name: &String| name.strip_prefix("blocks.")?.split('.').next()?.parse::<usize>().ok();
-    let n_layer = tensors.keys().filter_map(layer).max().map_or(0, |last| last + 1);
+    let last = tensors.keys().filter_map(layer).max().unwrap_or(0);
     // A file with one stray index must not make a list of billions of names.
-    if n_layer > tensors.len() {
-        return Err(format!("names a layer {} in {} tensors", n_layer - 1, tensors.len()));
+    if last >= tensors.len() {
+        return Err(format!("names a layer {last} in {} tensors", tensors.len()));
     }
-    Ok(RwkvConfig { dim_att, dim_ffn, ..RwkvConfig::new(vocab_size, n_layer, n_embd) })
+    Ok(RwkvConfig { vocab_size, n_embd, dim_att, dim_ffn, n_layer: last + 1, ..RwkvConfig::new(1, 1, 1) })
 }

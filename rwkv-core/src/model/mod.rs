@@ -7,8 +7,8 @@ mod channel_mix;
 mod hooks;
 pub mod init;
 mod layers;
-mod names;
-mod precision;
+pub(crate) mod names;
+pub(crate) mod precision;
 mod projection;
 mod time_mix;
 
@@ -124,6 +124,34 @@ impl<B: Backend> Rwkv<B> {
     #[must_use]
     pub fn device(&self) -> B::Device {
         self.ln_out.gamma.lazy_device()
+    }
+
+    /// All projections by their weights' official names.
+    pub(crate) fn projections_mut(&mut self) -> Vec<(String, &mut Projection<B>)> {
+        let mut found = Vec::new();
+        for (l, block) in self.blocks.iter_mut().enumerate() {
+            let (att, ffn) = (&mut block.att, &mut block.ffn);
+            found.push((format!("blocks.{l}.att.key.weight"), &mut att.key));
+            found.push((format!("blocks.{l}.att.value.weight"), &mut att.value));
+            found.push((format!("blocks.{l}.att.receptance.weight"), &mut att.receptance));
+            found.push((format!("blocks.{l}.att.output.weight"), &mut att.output));
+            found.push((format!("blocks.{l}.ffn.key.weight"), &mut ffn.key));
+            found.push((format!("blocks.{l}.ffn.receptance.weight"), &mut ffn.receptance));
+            found.push((format!("blocks.{l}.ffn.value.weight"), &mut ffn.value));
+        }
+        found.push(("head.weight".to_owned(), &mut self.head));
+        found
+    }
+
+    /// Halves the residual stream after every so many layers, for weights that were divided accordingly.
+    pub(crate) fn set_rescale_every(&mut self, layers: usize) {
+        self.rescale_every = layers;
+    }
+
+    /// Whether weights were packed or rescaled: such a model computes, but cannot be trained or saved.
+    #[must_use]
+    pub fn only_runs(&self) -> bool {
+        self.emb.packed().is_some() || self.rescale_every > 0
     }
 
     /// The state before any token, for `batch` sequences.

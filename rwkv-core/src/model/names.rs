@@ -27,28 +27,49 @@ impl<B: Backend> Rwkv<B> {
     }
 }
 
+/// Where a walk through the module stands, in official names.
+#[derive(Debug, Default)]
+pub(crate) struct ParameterPath(Vec<String>);
+
+impl ParameterPath {
+    /// The walk enters a field.
+    pub(crate) fn enter(&mut self, field: &str) {
+        // Burn's layer norm has names of its own for its two vectors.
+        let name = match field {
+            "gamma" => "weight",
+            "beta" => "bias",
+            other => other,
+        };
+        self.0.push(name.to_owned());
+    }
+
+    /// The walk leaves a field.
+    pub(crate) fn exit(&mut self) {
+        self.0.pop();
+    }
+
+    /// The official name of the parameter that the walk is at.
+    pub(crate) fn name(&self) -> String {
+        self.0.join(".")
+    }
+}
+
 #[derive(Default)]
 struct Names {
-    path: Vec<String>,
+    path: ParameterPath,
     found: Vec<(String, ParamId)>,
 }
 
 impl<B: Backend> ModuleVisitor<B> for Names {
     fn enter_module(&mut self, name: &str, _container: &str) {
-        // Burn's layer norm has names of its own for its two vectors.
-        let name = match name {
-            "gamma" => "weight",
-            "beta" => "bias",
-            other => other,
-        };
-        self.path.push(name.to_owned());
+        self.path.enter(name);
     }
 
     fn exit_module(&mut self, _name: &str, _container: &str) {
-        self.path.pop();
+        self.path.exit();
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
-        self.found.push((self.path.join("."), param.id));
+        self.found.push((self.path.name(), param.id));
     }
 }

@@ -7,4 +7,5 @@ mod support;
 mod fused_ops;
 mod golden;
 mod modes_agree;
+mod precision;
 mod wkv_parity;

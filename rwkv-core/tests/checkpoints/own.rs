@@ -1,6 +1,6 @@
-//! Checkpoints: what goes in comes out, and what does not fit is refused by name.
-#![cfg(feature = "flex")]
+//! Our own files: what goes in comes out, and what does not fit is refused by name.
 
+use crate::support::{fixture, refusal};
 use burn::backend::Flex;
 use rwkv_core::checkpoint::{self, read_config};
 use rwkv_core::config::RwkvConfig;
@@ -8,16 +8,12 @@ use rwkv_core::model::Rwkv;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use std::path::{Path, PathBuf};
 
-fn fixture() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/model.safetensors")
-}
-
 /// Rewrites the fixture's tensors and saves them elsewhere.
 fn edited(
     folder: &Path,
     edit: impl Fn(&str, &[usize], &[u8]) -> Option<(String, Vec<usize>, Dtype, Vec<u8>)>,
 ) -> PathBuf {
-    let bytes = std::fs::read(fixture()).expect("the fixture");
+    let bytes = std::fs::read(fixture("model.safetensors")).expect("the fixture");
     let file = SafeTensors::deserialize(&bytes).expect("a safetensors file");
     let tensors: Vec<_> =
         file.tensors().iter().filter_map(|(name, tensor)| edit(name, tensor.shape(), tensor.data())).collect();
@@ -29,17 +25,14 @@ fn edited(
     path
 }
 
-fn refusal(path: &Path) -> String {
-    checkpoint::load::<Flex>(path, &Default::default()).expect_err("must be refused").to_string()
-}
-
 #[test]
 fn a_saved_model_is_bit_for_bit_the_loaded_one() {
     let folder = tempfile::tempdir().expect("a folder");
-    let model = checkpoint::load::<Flex>(&fixture(), &Default::default()).expect("loads");
+    let model = checkpoint::load::<Flex>(&fixture("model.safetensors"), &Default::default()).expect("loads");
     let path = folder.path().join("model.safetensors");
     checkpoint::save(&model, &path).expect("saves");
-    let (before, after) = (std::fs::read(fixture()).expect("file"), std::fs::read(&path).expect("file"));
+    let (before, after) =
+        (std::fs::read(fixture("model.safetensors")).expect("file"), std::fs::read(&path).expect("file"));
     let (before, after) =
         (SafeTensors::deserialize(&before).expect("file"), SafeTensors::deserialize(&after).expect("file"));
     assert_eq!(before.len(), after.len());
@@ -69,7 +62,7 @@ fn half_precision_files_become_f32_weights() {
     });
     let model = checkpoint::load::<Flex>(&path, &Default::default()).expect("loads");
     assert_eq!(model.head.weight().expect("a parameter").val().dtype(), burn::tensor::DType::F32);
-    let exact = checkpoint::load::<Flex>(&fixture(), &Default::default()).expect("loads");
+    let exact = checkpoint::load::<Flex>(&fixture("model.safetensors"), &Default::default()).expect("loads");
     let (half, exact) =
         (model.head.weight().expect("a parameter").val(), exact.head.weight().expect("a parameter").val());
     let error = (half - exact.clone()).abs().max().into_scalar() / exact.abs().max().into_scalar();
@@ -85,7 +78,7 @@ fn missing_extra_and_misshapen_tensors_are_named() {
     assert!(refusal(&missing).contains("blocks.1.ffn.value.weight"), "{}", refusal(&missing));
     let extra = edited(folder.path(), |n, s, d| {
         if n == "ln_out.bias" {
-            Some(("blocks.0.att.gate.weight".into(), s.to_vec(), Dtype::F32, d.to_vec()))
+            Some(("blocks.0.att.speed.weight".into(), s.to_vec(), Dtype::F32, d.to_vec()))
         } else {
             keep(n, s, d)
         }
@@ -108,15 +101,18 @@ fn missing_extra_and_misshapen_tensors_are_named() {
 fn broken_files_are_refused_in_one_sentence() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("broken.safetensors");
-    let whole = std::fs::read(fixture()).expect("the fixture");
+    let whole = std::fs::read(fixture("model.safetensors")).expect("the fixture");
     let absurd = [u64::MAX.to_le_bytes().as_slice(), b"{}"].concat();
     let not_json = [4u64.to_le_bytes().as_slice(), b"oops"].concat();
+    let bad_header = [9u64.to_le_bytes().as_slice(), b"{\"a\": 1}}"].concat();
     for (bytes, what) in [
         (&whole[..whole.len() - 100], "cut short"),
         (&whole[..200], "cut short"),
-        (&whole[..5], "no safetensors file"),
-        (absurd.as_slice(), "no safetensors file"),
-        (not_json.as_slice(), "unreadable safetensors header"),
+        (&whole[..5], "no checkpoint"),
+        (&[], "is empty"),
+        (absurd.as_slice(), "no checkpoint"),
+        (not_json.as_slice(), "no checkpoint"),
+        (bad_header.as_slice(), "unreadable safetensors header"),
     ] {
         std::fs::write(&path, bytes).expect("written");
         let said = refusal(&path);
@@ -138,7 +134,7 @@ fn a_model_without_tokens_is_refused() {
 
 #[test]
 fn a_state_of_several_sequences_does_not_write_text() {
-    let model = checkpoint::load::<Flex>(&fixture(), &Default::default()).expect("loads");
+    let model = checkpoint::load::<Flex>(&fixture("model.safetensors"), &Default::default()).expect("loads");
     let sampler = rwkv_core::generate::Sampler::new(1.0, 1.0, 0, 0).expect("valid");
     let generator = rwkv_core::generate::Generator::new(&model, model.zero_state(2), &[1], sampler);
     assert!(generator.expect_err("refused").to_string().contains("2 sequences"));

@@ -1,0 +1,185 @@
+//! From a checkpoint to a model, tensor by tensor.
+
+use super::schema;
+use super::stored::{Checkpoint, StoredTensor};
+use crate::error::{Error, Result};
+use crate::model::names::ParameterPath;
+use crate::model::{Precision, Rwkv, precision};
+use crate::ops::RwkvBackend;
+use crate::ops::packed::{PackedMatrix, Packing};
+use burn::module::{Module, ModuleMapper, Param};
+use burn::tensor::backend::Backend;
+use burn::tensor::{DType, Tensor, TensorData};
+
+/// Rows of a matrix that are transposed together: one cache line of the result.
+const ROWS: usize = 16;
+
+impl Checkpoint {
+    /// The model, with `f32` weights.
+    ///
+    /// Each tensor is converted and given to the backend before the next is looked at, so memory never holds more than
+    /// the model and one tensor.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] when a parameter of the model is not in the file.
+    pub fn model<B: Backend>(&self, device: &B::Device) -> Result<Rwkv<B>> {
+        self.fill(Rwkv::new(self.config(), 0, device), DType::F32, 0)
+    }
+
+    /// The model with weights of this precision, to run: packed where tensors are in main memory, tensors of that dtype
+    /// elsewhere. Memory is as for [`Self::model`].
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] when a parameter of the model is not in the file, [`Error::Config`] when the backend or its
+    /// device has no such numbers.
+    pub fn model_in<B: RwkvBackend>(&self, precision: Precision, device: &B::Device) -> Result<Rwkv<B>> {
+        match precision.packing() {
+            Some(packing) if B::PACKS_WEIGHTS => self.packed_model(packing, device),
+            _ => self.tensor_model(precision, device),
+        }
+    }
+
+    /// [`Self::model_in`] with tensors of that dtype on any backend.
+    ///
+    /// # Errors
+    /// As [`Self::model_in`].
+    pub fn tensor_model<B: Backend>(&self, precision: Precision, device: &B::Device) -> Result<Rwkv<B>> {
+        let unusable = |expected: &str| Error::config("dtype", expected, precision.name());
+        let dtype = precision.dtype().ok_or_else(|| unusable("f32, f16 or bf16 on this backend"))?;
+        if !B::supports_dtype(device, dtype) {
+            return Err(unusable("a number format that this device computes with, as f32"));
+        }
+        let mut model = Rwkv::new(self.config(), 0, device);
+        model.set_rescale_every(precision.rescale_every());
+        self.fill(model, dtype, precision.rescale_every())
+    }
+
+    fn packed_model<B: Backend>(&self, packing: Packing, device: &B::Device) -> Result<Rwkv<B>> {
+        let mut model = Rwkv::new(self.config(), 0, device);
+        // Bytes with one scale would cost rare tokens their embeddings.
+        let of_table = if packing == Packing::Int8 { Packing::Bf16 } else { packing };
+        model.emb.pack(self.pack(of_table, "emb.weight")?);
+        self.release("emb.weight");
+        for (name, projection) in model.projections_mut() {
+            projection.pack(self.pack(packing, &name)?);
+            self.release(&name);
+        }
+        self.fill(model, DType::F32, 0)
+    }
+
+    /// A matrix, read and packed row by row.
+    fn pack(&self, packing: Packing, name: &str) -> Result<PackedMatrix> {
+        let stored = self.tensor(name).ok_or_else(|| self.lacks(name))?;
+        let &[rows, columns] = stored.shape else { return Err(self.lacks(name)) };
+        let row_bytes = columns * stored.dtype.size();
+        Ok(PackedMatrix::pack(packing, rows, columns, |row, out| {
+            stored.dtype.decode(&stored.bytes[row * row_bytes..][..row_bytes], out);
+        }))
+    }
+
+    /// The model with all its parameters from this checkpoint, its matrices in this dtype.
+    fn fill<B: Backend>(&self, model: Rwkv<B>, dtype: DType, rescale_every: usize) -> Result<Rwkv<B>> {
+        let mut fill = Fill { checkpoint: self, path: ParameterPath::default(), dtype, rescale_every, missing: None };
+        let model = model.map(&mut fill);
+        match fill.missing {
+            None => Ok(model),
+            Some(name) => Err(self.lacks(&name)),
+        }
+    }
+
+    fn lacks(&self, name: &str) -> Error {
+        Error::Tensor {
+            path: self.path().to_path_buf(),
+            key: name.to_owned(),
+            expected: "a parameter's numbers".to_owned(),
+            found: "no such tensor".to_owned(),
+        }
+    }
+}
+
+/// Replaces the parameters of a new model, none of which has been drawn yet.
+struct Fill<'a> {
+    checkpoint: &'a Checkpoint,
+    path: ParameterPath,
+    /// Of the matrices and the embedding table; everything else is `f32`.
+    dtype: DType,
+    rescale_every: usize,
+    missing: Option<String>,
+}
+
+impl<B: Backend> ModuleMapper<B> for Fill<'_> {
+    fn enter_module(&mut self, name: &str, _container: &str) {
+        self.path.enter(name);
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.path.exit();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
+        let name = self.path.name();
+        let Some(stored) = self.checkpoint.tensor(&name) else {
+            self.missing.get_or_insert(name);
+            return param;
+        };
+        let data = weights(&name, stored, precision::divisor(&name, self.rescale_every));
+        self.checkpoint.release(&name);
+        let (id, device) = (param.id, param.lazy_device());
+        let dtype = if D == 2 { self.dtype } else { DType::F32 };
+        // The parameter keeps its id and still asks for gradients.
+        param.transform_for_load(Tensor::from_data(data, (&device, dtype)), id)
+    }
+}
+
+/// The numbers of a parameter as the model holds them, divided by a power of two.
+///
+/// Projections are `[out, in]` in files and `[in, out]` in the model; the embedding table is `[V, C]` in both.
+fn weights(name: &str, stored: StoredTensor<'_>, divisor: f32) -> TensorData {
+    let mut data = match *stored.shape {
+        [out, inputs] if schema::is_projection(name, 2) => (transposed(stored, out, inputs), vec![inputs, out]),
+        ref shape => {
+            let mut values = vec![0.0f32; shape.iter().product()];
+            stored.dtype.decode(stored.bytes, &mut values);
+            (values, shape.to_vec())
+        }
+    };
+    if divisor != 1.0 {
+        data.0.iter_mut().for_each(|value| *value /= divisor);
+    }
+    TensorData::new(data.0, data.1)
+}
+
+/// A matrix's numbers column by column.
+fn transposed(stored: StoredTensor<'_>, out: usize, inputs: usize) -> Vec<f32> {
+    let mut values = vec![0.0f32; out * inputs];
+    let mut rows = vec![0.0f32; ROWS * inputs];
+    let row_bytes = inputs * stored.dtype.size();
+    for (block, bytes) in stored.bytes.chunks(ROWS * row_bytes).enumerate() {
+        let count = bytes.len() / row_bytes;
+        stored.dtype.decode(bytes, &mut rows[..count * inputs]);
+        for (i, column) in values.chunks_exact_mut(out).enumerate() {
+            let column = &mut column[block * ROWS..][..count];
+            column.iter_mut().zip(rows.iter().skip(i).step_by(inputs)).for_each(|(value, x)| *value = *x);
+        }
+    }
+    values
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::FileDtype;
+
+    #[test]
+    fn matrices_are_transposed_in_blocks_that_need_not_fill() {
+        let (out, inputs) = (2 * ROWS + 3, 5);
+        let bytes: Vec<u8> = (0..out * inputs).flat_map(|i| (i as f32).to_le_bytes()).collect();
+        let stored = StoredTensor { shape: &[out, inputs], dtype: FileDtype::F32, bytes: &bytes };
+        let values = transposed(stored, out, inputs);
+        for o in 0..out {
+            for i in 0..inputs {
+                assert_eq!(values[i * out + o], (o * inputs + i) as f32);
+            }
+        }
+    }
+}
