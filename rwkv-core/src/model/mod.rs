@@ -151,6 +151,18 @@ impl<B: RwkvBackend> Rwkv<B> {
         (self.head.forward(self.ln_out.forward(x)), state)
     }
 
+    /// Reads tokens for the state after them alone: [`Self::forward`] without the head.
+    ///
+    /// # Shapes
+    /// - `tokens`: `[B, T]`
+    ///
+    /// # Panics
+    /// As [`Self::forward`].
+    #[must_use]
+    pub fn read(&self, tokens: Tensor<B, 2, Int>, state: State<B>) -> State<B> {
+        self.hidden(tokens, state).1
+    }
+
     /// The recurrent mode: logits after one more token, in time and memory that do not depend on how many came before.
     ///
     /// # Shapes
