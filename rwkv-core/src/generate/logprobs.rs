@@ -47,7 +47,8 @@ mod tests {
 
     #[test]
     fn they_are_the_log_softmax_in_descending_order() {
-        let logits = [0.15f32.ln() + 5.0, 0.5f32.ln() + 5.0, 0.05f32.ln() + 5.0, 0.15f32.ln() + 5.0, 0.15f32.ln() + 5.0];
+        let logits =
+            [0.15f32.ln() + 5.0, 0.5f32.ln() + 5.0, 0.05f32.ln() + 5.0, 0.15f32.ln() + 5.0, 0.15f32.ln() + 5.0];
         let logprobs = Logprobs::new(&logits, 2, 3);
         assert!((logprobs.chosen.logprob - 0.05f64.ln()).abs() < 1e-6 && logprobs.chosen.token == 2);
         let tokens: Vec<u32> = logprobs.top.iter().map(|top| top.token).collect();

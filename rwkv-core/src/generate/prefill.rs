@@ -83,7 +83,8 @@ pub fn prefill_rows<B: RwkvBackend>(
             continue;
         }
         let (logits, state) = model.forward_last(ids, now);
-        let back: Vec<usize> = (0..order.len()).map(|row| order.iter().position(|&r| r == row).unwrap_or(row)).collect();
+        let back: Vec<usize> =
+            (0..order.len()).map(|row| order.iter().position(|&r| r == row).unwrap_or(row)).collect();
         if back.is_sorted() {
             return Ok((logits, state));
         }

@@ -44,7 +44,8 @@ impl<B: Backend> State<B> {
             .map(|(name, (shape, data))| Ok((name, TensorView::new(Dtype::F32, shape.clone(), data)?)))
             .collect::<std::result::Result<Vec<_>, _>>()
             .map_err(bad)?;
-        let metadata = [("format", FORMAT.to_owned()), ("version", FORMAT_VERSION.to_string()), ("model", model.to_string())];
+        let metadata =
+            [("format", FORMAT.to_owned()), ("version", FORMAT_VERSION.to_string()), ("model", model.to_string())];
         let metadata = metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
         let file = safetensors::serialize(views, Some(metadata)).map_err(bad)?;
         write_atomic(path, &file)
@@ -83,10 +84,7 @@ impl<B: Backend> State<B> {
 }
 
 /// Says, as the end of a sentence that begins with the file's name, why it is not a state of this model.
-fn check_metadata(
-    metadata: Option<&HashMap<String, String>>,
-    model: &Fingerprint,
-) -> std::result::Result<(), String> {
+fn check_metadata(metadata: Option<&HashMap<String, String>>, model: &Fingerprint) -> std::result::Result<(), String> {
     let entry = |key: &str| metadata.and_then(|metadata| metadata.get(key)).map(String::as_str);
     if entry("format").is_some_and(|format| format != FORMAT) {
         return Err(format!("is no state of this library: its format is {:?}", entry("format").unwrap_or_default()));
@@ -97,7 +95,9 @@ fn check_metadata(
     match version.parse::<u32>() {
         Ok(version) if (1..=FORMAT_VERSION).contains(&version) => {}
         Ok(version) if version > FORMAT_VERSION => {
-            return Err(format!("is a state in version {version} of the format; this library reads up to {FORMAT_VERSION}"));
+            return Err(format!(
+                "is a state in version {version} of the format; this library reads up to {FORMAT_VERSION}"
+            ));
         }
         _ => return Err(format!("is no state of this library: its format version is {version:?}")),
     }

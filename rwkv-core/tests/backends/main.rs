@@ -4,6 +4,8 @@
 #[macro_use]
 mod support;
 
+mod generation;
 mod golden;
 mod modes_agree;
+mod states;
 mod wkv_parity;

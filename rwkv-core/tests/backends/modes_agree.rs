@@ -1,7 +1,7 @@
 //! Time-parallel and recurrent mode: the same outputs, states and gradients for any split of a sequence.
 
 use crate::support::fixture::Fixture;
-use crate::support::{assert_close, values};
+use crate::support::{assert_close, meaning, values};
 use burn::backend::Autodiff;
 use burn::tensor::{DType, Int, Tensor, TensorData};
 use proptest::prelude::*;
@@ -18,22 +18,6 @@ fn model<B: RwkvBackend>(device: &B::Device) -> Rwkv<B> {
 
 fn ids<B: RwkvBackend>(tokens: &[i32], batch: usize, device: &B::Device) -> Tensor<B, 2, Int> {
     Tensor::from_data(TensorData::new(tokens.to_vec(), [batch, tokens.len() / batch]), device)
-}
-
-/// What a state means, layer by layer: both shifts, and the ratio and logarithm of the WKV sums.
-fn meaning<B: RwkvBackend>(state: &State<B>) -> Vec<f64> {
-    let mut out = Vec::new();
-    for layer in &state.layers {
-        out.extend(values(layer.att_x.clone()));
-        out.extend(values(layer.ffn_x.clone()));
-        let channels = layer.wkv.dims()[2];
-        for sequence in values(layer.wkv.clone()).chunks(3 * channels) {
-            let (a, b, p) = (&sequence[..channels], &sequence[channels..2 * channels], &sequence[2 * channels..]);
-            out.extend(a.iter().zip(b).map(|(a, b)| a / b));
-            out.extend(b.iter().zip(p).map(|(b, p)| b.ln() + p));
-        }
-    }
-    out
 }
 
 /// Random tokens of two sequences, cut at random places: pieces of one token take `step`, longer ones `forward`.

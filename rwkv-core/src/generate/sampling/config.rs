@@ -57,13 +57,7 @@ pub struct SamplerConfig {
 
 impl Default for SamplerConfig {
     fn default() -> Self {
-        Self {
-            top_p: 0.85,
-            alpha_presence: 0.2,
-            alpha_frequency: 0.2,
-            alpha_decay: 0.996,
-            ..Self::plain(1.0, 1.0, 0)
-        }
+        Self { top_p: 0.85, alpha_presence: 0.2, alpha_frequency: 0.2, alpha_decay: 0.996, ..Self::plain(1.0, 1.0, 0) }
     }
 }
 
@@ -193,12 +187,8 @@ mod tests {
     fn a_file_names_what_it_changes_and_nothing_unknown() {
         let config: SamplerConfig =
             serde_json::from_str(r#"{"temperature": 0.5, "ban": [0], "logit_bias": [[7, -1.5]]}"#).expect("reads");
-        let expected = SamplerConfig {
-            temperature: 0.5,
-            ban: vec![0],
-            logit_bias: vec![(7, -1.5)],
-            ..SamplerConfig::default()
-        };
+        let expected =
+            SamplerConfig { temperature: 0.5, ban: vec![0], logit_bias: vec![(7, -1.5)], ..SamplerConfig::default() };
         assert_eq!(config, expected);
         let again = serde_json::to_string(&config).expect("writes");
         assert_eq!(serde_json::from_str::<SamplerConfig>(&again).expect("reads"), config);

@@ -76,7 +76,12 @@ mod tests {
     use super::*;
 
     fn config() -> SamplerConfig {
-        SamplerConfig { alpha_presence: 0.5, alpha_frequency: 0.25, alpha_decay: 0.5, ..SamplerConfig::plain(1.0, 1.0, 0) }
+        SamplerConfig {
+            alpha_presence: 0.5,
+            alpha_frequency: 0.25,
+            alpha_decay: 0.5,
+            ..SamplerConfig::plain(1.0, 1.0, 0)
+        }
     }
 
     fn applied(config: &SamplerConfig, seen: &Occurrences, logits: &[f32]) -> Vec<f32> {

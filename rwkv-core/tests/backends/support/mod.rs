@@ -5,6 +5,7 @@ pub mod oracle;
 
 use burn::tensor::backend::Backend;
 use burn::tensor::{DType, Tensor, TensorData};
+use rwkv_core::state::State;
 
 /// Runs each test on every backend that is compiled in. A GPU backend without a device says that it was skipped.
 macro_rules! on_every_backend {
@@ -93,4 +94,20 @@ pub fn assert_close(what: &str, got: &[f64], want: &[f64], tolerance: f64) -> f6
         want[i]
     );
     error
+}
+
+/// What a state means, layer by layer: both shifts, and the ratio and logarithm of the WKV sums.
+pub fn meaning<B: Backend>(state: &State<B>) -> Vec<f64> {
+    let mut out = Vec::new();
+    for layer in &state.layers {
+        out.extend(values(layer.att_x.clone()));
+        out.extend(values(layer.ffn_x.clone()));
+        let channels = layer.wkv.dims()[2];
+        for sequence in values(layer.wkv.clone()).chunks(3 * channels) {
+            let (a, b, p) = (&sequence[..channels], &sequence[channels..2 * channels], &sequence[2 * channels..]);
+            out.extend(a.iter().zip(b).map(|(a, b)| a / b));
+            out.extend(b.iter().zip(p).map(|(b, p)| b.ln() + p));
+        }
+    }
+    out
 }
