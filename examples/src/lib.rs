@@ -11,6 +11,7 @@ pub mod logits;
 pub mod progress;
 pub mod quickstart;
 pub mod report;
+pub mod sampling;
 pub mod train;
 
 pub use backend::Backend;

@@ -1,10 +1,7 @@
 //! Where a text ends.
 
-use serde::Serialize;
-
 /// Why a generator ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Finish {
     /// As many tokens were written as were asked for.
     Length,
