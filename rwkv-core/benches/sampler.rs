@@ -1,8 +1,7 @@
 //! Drawing one token from the logits of the released models' vocabularies.
 //!
-//! `cargo bench -p rwkv-core --bench sampler`. Two kinds of logits: those of a trained model, few of them probable
-//! (normal with deviation 3 and a slope over the ranks, an entropy of some 3 nats), and those of an untrained one, all of
-//! them nearly equal, which is the worst case of every cut.
+//! `cargo bench -p rwkv-core --bench sampler`. Two kinds of logits: some as a trained model's, whose probabilities fall
+//! with a power of the rank, and some as an untrained one's, all of them nearly equal, which is every cut's worst case.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use divan::Bencher;
@@ -18,7 +17,7 @@ fn main() {
 
 const VOCABULARIES: [usize; 2] = [PILE_VOCAB, WORLD_VOCAB];
 
-/// Probabilities that fall with a power of the rank, as those of words do, with noise.
+/// Probabilities near `rank^−1.5`, in random order.
 fn trained(vocab_size: usize) -> Vec<f32> {
     let mut rng = StdRng::seed_from_u64(1);
     let mut logits: Vec<f32> =

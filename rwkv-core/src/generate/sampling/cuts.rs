@@ -18,7 +18,6 @@
 //! be needed.
 
 use super::SamplerConfig;
-use super::weights::sum;
 
 /// A token that may be drawn.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -39,8 +38,15 @@ pub(super) struct Cuts {
 }
 
 impl Cuts {
-    /// The tokens that survive all cuts, by rising id; at least one. `weights` are `p/p_max` and `total` is their sum.
-    pub(super) fn apply(&mut self, config: &SamplerConfig, weights: &[f32], total: f64) -> &[Candidate] {
+    /// The tokens that survive all cuts, by rising id; at least one. `weights` are `p/p_max`, `total` is their sum, and
+    /// `logits` are the logits that they were made of.
+    pub(super) fn apply(
+        &mut self,
+        config: &SamplerConfig,
+        logits: &[f32],
+        weights: &[f32],
+        total: f64,
+    ) -> &[Candidate] {
         // The reference compares with `top_p` in f32.
         let nucleus = (config.top_p < 1.0).then(|| f64::from(config.top_p as f32) * total);
         // The most probable token's weight is 1, so `p_max = 1/total`.
@@ -57,7 +63,7 @@ impl Cuts {
             self.keep_largest(config.top_k);
         }
         if config.typical_p < 1.0 {
-            self.keep_typical(config.typical_p);
+            self.keep_typical(config.typical_p, logits);
         }
         &self.kept
     }
@@ -113,14 +119,16 @@ impl Cuts {
         });
     }
 
-    fn keep_typical(&mut self, share: f64) {
-        self.ranked.clear();
-        let weights: Vec<f32> = self.kept.iter().map(|candidate| candidate.weight).collect();
-        let total = sum(&weights);
-        // With p = weight/total the surprise is −ln p = ln total − ln weight; the constant cancels.
-        let surprise = |weight: f32| -f64::from(weight).ln();
-        let mean = weights.iter().map(|&weight| f64::from(weight) * surprise(weight)).sum::<f64>() / total;
-        let nearness = |candidate: &Candidate| -((surprise(candidate.weight) - mean).abs() as f32);
+    fn keep_typical(&mut self, share: f64, logits: &[f32]) {
+        // The surprise is −ln p = c − logit with the same c for all: differences of logits do, and no logarithm.
+        let logit = |candidate: &Candidate| f64::from(logits[candidate.token as usize]);
+        let (mut total, mut mean) = (0.0, 0.0);
+        for candidate in &self.kept {
+            total += f64::from(candidate.weight);
+            mean += f64::from(candidate.weight) * logit(candidate);
+        }
+        mean /= total;
+        let nearness = |candidate: &Candidate| -((logit(candidate) - mean).abs() as f32);
         let cut = self.mass_cut(share * total, nearness);
         self.kept.retain(|candidate| nearness(candidate) >= cut);
     }
@@ -132,14 +140,16 @@ fn descending(a: &Ranked, b: &Ranked) -> std::cmp::Ordering {
 
 #[cfg(test)]
 mod tests {
+    use super::super::weights::sum;
     use super::*;
 
     /// The kept tokens of a distribution given by its probabilities.
     fn kept(config: &SamplerConfig, probabilities: &[f32]) -> Vec<u32> {
         let max = probabilities.iter().copied().fold(0.0, f32::max);
         let weights: Vec<f32> = probabilities.iter().map(|p| p / max).collect();
+        let logits: Vec<f32> = probabilities.iter().map(|p| p.ln()).collect();
         let mut cuts = Cuts::default();
-        let kept = cuts.apply(config, &weights, sum(&weights));
+        let kept = cuts.apply(config, &logits, &weights, sum(&weights));
         kept.iter().map(|candidate| candidate.token).collect()
     }
 
@@ -214,7 +224,7 @@ mod tests {
                 let cut = *cut.expect("reached");
                 let expected: Vec<u32> = (0..5000).filter(|&i| weights[i as usize] >= cut).collect();
                 let mut cuts = Cuts::default();
-                let got = cuts.apply(&SamplerConfig { top_p, ..plain() }, &weights, total);
+                let got = cuts.apply(&SamplerConfig { top_p, ..plain() }, &[], &weights, total);
                 assert_eq!(got.iter().map(|c| c.token).collect::<Vec<_>>(), expected, "{sharpness} {top_p}");
             }
         }

@@ -19,7 +19,7 @@ use chacha20::ChaCha8Rng;
 use cuts::Cuts;
 use penalties::Occurrences;
 use rand::{RngExt, SeedableRng};
-use weights::{exp, largest, softmax_weights};
+use weights::{largest, softmax_weights, sum};
 
 /// Draws tokens from logits, by [`SamplerConfig`] and a seed.
 ///
@@ -54,6 +54,7 @@ pub struct Sampler {
     written: Occurrences,
     // Room that every token needs again.
     logits: Vec<f32>,
+    tokens: Vec<u32>,
     weights: Vec<f32>,
     cuts: Cuts,
 }
@@ -88,6 +89,7 @@ impl Sampler {
             draws: Draws(ChaCha8Rng::seed_from_u64(seed)),
             written: Occurrences::default(),
             logits: Vec::new(),
+            tokens: Vec::new(),
             weights: Vec::new(),
             cuts: Cuts::default(),
         })
@@ -105,25 +107,21 @@ impl Sampler {
     /// [`Error::Logits`](crate::error::Error::Logits) when a logit is NaN or +∞, or none is left to draw;
     /// [`Error::UnknownToken`](crate::error::Error::UnknownToken) for a bias or a ban outside the vocabulary.
     pub fn sample(&mut self, logits: &[f32]) -> Result<u32> {
-        let Self { config, draws, written, logits: adjusted, weights, cuts } = self;
-        let logits = adjust(config, written, logits, adjusted)?;
-        let (index, max) = largest(logits)?;
-        if config.temperature == 0.0 {
-            return Ok(index as u32);
+        let (most_probable, total) = self.prepare(logits)?;
+        if self.config.temperature == 0.0 {
+            return Ok(most_probable);
         }
-        let total = softmax_weights(logits, max, weights);
-        let kept = cuts.apply(config, weights, total);
-        let tempered = |token: u32| f64::from(temper(logits[token as usize] - max, config.temperature));
-        let mut target = draws.0.random::<f64>() * kept.iter().map(|c| tempered(c.token)).sum::<f64>();
-        for candidate in kept {
-            target -= tempered(candidate.token);
+        let mut target = self.draws.0.random::<f64>() * total;
+        let mut last = most_probable;
+        for (&token, &weight) in self.tokens.iter().zip(&self.weights) {
+            target -= f64::from(weight);
             if target < 0.0 {
-                return Ok(candidate.token);
+                return Ok(token);
             }
+            // Should rounding leave a rest, it belongs to the last token that can be drawn.
+            last = if weight > 0.0 { token } else { last };
         }
-        // Rounding left a rest: it belongs to the last token that can be drawn.
-        let last = kept.iter().rev().find(|c| tempered(c.token) > 0.0);
-        Ok(last.map_or(index as u32, |candidate| candidate.token))
+        Ok(last)
     }
 
     /// What [`sample`](Self::sample) draws from: the tokens that survive the cuts, by rising id, and their
@@ -132,17 +130,35 @@ impl Sampler {
     /// # Errors
     /// As [`Self::sample`].
     pub fn distribution(&mut self, logits: &[f32]) -> Result<Vec<(u32, f64)>> {
-        let Self { config, written, logits: adjusted, weights, cuts, .. } = self;
+        let (most_probable, total) = self.prepare(logits)?;
+        if self.config.temperature == 0.0 {
+            return Ok(vec![(most_probable, 1.0)]);
+        }
+        let kept = self.tokens.iter().zip(&self.weights);
+        Ok(kept.map(|(&token, &weight)| (token, f64::from(weight) / total)).collect())
+    }
+
+    /// Steps 1 to 4 up to the draw: the most probable token, and the sum of the weights of those that may be drawn, which
+    /// are left in `tokens` and `weights`. With temperature 0 the most probable one is all that is found out.
+    fn prepare(&mut self, logits: &[f32]) -> Result<(u32, f64)> {
+        let Self { config, written, logits: adjusted, tokens, weights, cuts, .. } = self;
         let logits = adjust(config, written, logits, adjusted)?;
         let (index, max) = largest(logits)?;
         if config.temperature == 0.0 {
-            return Ok(vec![(index as u32, 1.0)]);
+            return Ok((index as u32, 1.0));
         }
-        let total = softmax_weights(logits, max, weights);
-        let kept = cuts.apply(config, weights, total);
-        let tempered = |token: u32| f64::from(temper(logits[token as usize] - max, config.temperature));
-        let total: f64 = kept.iter().map(|candidate| tempered(candidate.token)).sum();
-        Ok(kept.iter().map(|candidate| (candidate.token, tempered(candidate.token) / total)).collect())
+        let total = softmax_weights(logits.iter().map(|logit| logit - max), weights);
+        let kept = cuts.apply(config, logits, weights, total);
+        tokens.clear();
+        tokens.extend(kept.iter().map(|candidate| candidate.token));
+        if config.temperature == 1.0 {
+            weights.clear();
+            weights.extend(kept.iter().map(|candidate| candidate.weight));
+            return Ok((index as u32, sum(weights)));
+        }
+        // p^(1/T), from ln p.
+        let tempered = |&token: &u32| (f64::from(logits[token as usize] - max) / config.temperature) as f32;
+        Ok((index as u32, softmax_weights(tokens.iter().map(tempered), weights)))
     }
 
     /// Takes note that a token was written, for the penalties. `text` is what it decodes to, if known: only
@@ -169,11 +185,6 @@ fn adjust<'a>(
     adjusted.extend_from_slice(logits);
     written.apply(config, adjusted)?;
     Ok(adjusted)
-}
-
-/// `(p/p_max)^(1/T)`, from `ln(p/p_max)`.
-fn temper(log_ratio: f32, temperature: f64) -> f32 {
-    exp((f64::from(log_ratio) / temperature) as f32)
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ const SMALLEST_EXPONENT: f32 = -87.0;
 ///
 /// `eˣ = 2ⁿ·eʳ` with `n = round(x/ln 2)`, `|r| ≤ ln 2/2` and the Taylor series to `r⁷` (the next term is below 6e-9).
 #[inline]
-pub(super) fn exp(x: f32) -> f32 {
+fn exp(x: f32) -> f32 {
     /// Adding it leaves no bits for fractions: the sum is rounded to a whole number, in the mantissa's low bits.
     const ROUND: f32 = 12_582_912.0; // 1.5·2²³
     /// ln 2 in two parts, the first short enough that its product with `n` is exact.
@@ -69,10 +69,10 @@ pub(super) fn largest(logits: &[f32]) -> Result<(usize, f32)> {
     Err(Error::Logits { problem })
 }
 
-/// Fills `weights` with `exp(logit − max)` and returns their sum.
-pub(super) fn softmax_weights(logits: &[f32], max: f32, weights: &mut Vec<f32>) -> f64 {
+/// Fills `weights` with the exponentials of `ln(p/p_max)` and returns their sum.
+pub(super) fn softmax_weights(log_ratios: impl Iterator<Item = f32>, weights: &mut Vec<f32>) -> f64 {
     weights.clear();
-    weights.extend(logits.iter().map(|&logit| exp(logit - max)));
+    weights.extend(log_ratios.map(exp));
     sum(weights)
 }
 
