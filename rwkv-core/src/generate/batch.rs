@@ -130,7 +130,7 @@ impl<'a, B: RwkvBackend> BatchGenerator<'a, B> {
 
     /// The model reads the rows' last tokens.
     fn read_last(&mut self) {
-        let tokens: Vec<u32> = self.active.iter().filter_map(|active| active.unread).collect();
+        let tokens: Vec<u32> = self.active.iter_mut().filter_map(|active| active.unread.take()).collect();
         if tokens.len() < self.active.len() {
             return; // the first step: the prompt's logits are there
         }

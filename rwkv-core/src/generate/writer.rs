@@ -27,7 +27,7 @@ impl<'a> Writer<'a> {
         Ok(Self { sampler, output, bytes: Utf8Stream::default(), stop, written: 0, finished: false })
     }
 
-    /// Whether the last step was written.
+    /// Whether no step will come any more.
     pub(super) fn finished(&self) -> bool {
         self.finished
     }
@@ -43,11 +43,16 @@ impl<'a> Writer<'a> {
         Generated { token: None, text: self.rest(), logprobs: None, finish: Some(Finish::Length) }
     }
 
-    /// The next step.
+    /// The next step. After an error there is none.
     pub(super) fn write(&mut self, logits: &[f32]) -> Result<Generated> {
+        let step = self.step(logits);
+        self.finished = step.as_ref().map_or(true, |step| step.finish.is_some());
+        step
+    }
+
+    fn step(&mut self, logits: &[f32]) -> Result<Generated> {
         let token = self.sampler.sample(logits)?;
         if self.output.stop_tokens.contains(&token) {
-            self.finished = true;
             let finish = Some(Finish::StopToken(token));
             return Ok(Generated { token: None, text: self.rest(), logprobs: None, finish });
         }
@@ -70,7 +75,6 @@ impl<'a> Writer<'a> {
             finish = Some(Finish::Length);
             text += &self.rest();
         }
-        self.finished = finish.is_some();
         Ok(Generated { token: Some(token), text, logprobs, finish })
     }
 

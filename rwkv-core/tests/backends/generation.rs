@@ -193,7 +193,72 @@ fn the_state_holds_every_token_handed_out<B: RwkvBackend>(device: &B::Device) {
     }
 }
 
+/// Equal seeds give equal tokens: on every backend and platform, and from one version to the next.
+fn a_seed_is_a_text<B: RwkvBackend>(device: &B::Device) {
+    let model = model::<B>(device);
+    let tokens = |sampler: Sampler| -> Vec<u32> {
+        let generator = Generator::new(&model, model.zero_state(1), &[1, 2, 3], sampler).expect("valid");
+        generator.take(16).filter_map(|step| step.expect("numbers").token).collect()
+    };
+    let drawn = tokens(sampler(42));
+    assert_eq!(drawn, [7, 10, 6, 6, 5, 1, 5, 9, 6, 1, 5, 9, 9, 4, 5, 1]);
+    // As the NumPy recurrence of the fixtures' script writes it.
+    let greedy = SamplerConfig { alpha_frequency: 0.5, ..SamplerConfig::greedy() };
+    let greedy = Sampler::from_config(greedy, 0).expect("valid settings");
+    assert_eq!(tokens(greedy), [6, 6, 5, 6, 8, 4, 8, 9, 4, 0, 10, 9, 3, 7, 10, 9]);
+    let official = Sampler::from_config(SamplerConfig::default(), 42).expect("valid settings");
+    assert_ne!(tokens(official), drawn);
+}
+
+/// Logits that are no numbers, and text that cannot be decoded, end the stream with the error.
+fn an_error_ends_the_stream<B: RwkvBackend>(device: &B::Device) {
+    let model = model::<B>(device);
+    let mut broken = model.zero_state(1);
+    broken.layers[0].att_x = broken.layers[0].att_x.clone() * f32::NAN;
+    let mut generator = Generator::new(&model, broken.clone(), &[1], sampler(0)).expect("read");
+    let said = generator.next().expect("a step").expect_err("no numbers").to_string();
+    assert!(said.starts_with("the logits hold NaN"), "{said}");
+    assert!(generator.next().is_none());
+    let row = |state| BatchRow { state, prompt: vec![1], sampler: sampler(0) };
+    let rows = vec![row(model.zero_state(1)), row(broken)];
+    let mut batch = BatchGenerator::new(&model, rows, &Output::default()).expect("read");
+    assert!(batch.next().expect("a step").is_err() && batch.next().is_none());
+
+    let narrow = |ids: &[u32]| match ids {
+        [token] => Err(rwkv_core::error::Error::UnknownToken { token: *token, position: 0, vocab_size: 0 }),
+        _ => Ok(Vec::new()),
+    };
+    let output = Output { decode: Some(&narrow), ..Output::default() };
+    let mut generator = Generator::with_output(&model, model.zero_state(1), &[1], sampler(0), output).expect("read");
+    assert!(generator.next().expect("a step").is_err() && generator.next().is_none());
+}
+
+/// What is asked for must be possible.
+fn outputs_that_cannot_be_are_refused<B: RwkvBackend>(device: &B::Device) {
+    let model = model::<B>(device);
+    let refusal = |output: Output<'_>, sampler: Sampler| {
+        Generator::with_output(&model, model.zero_state(1), &[1], sampler, output).expect_err("refused").to_string()
+    };
+    let strings = |string: &str| Output { stop_strings: vec![string.into()], ..Output::default() };
+    assert!(refusal(strings("a"), sampler(0)).starts_with("stop_strings: "), "no decoder");
+    assert!(refusal(Output { decode: Some(&decode), ..strings("") }, sampler(0)).starts_with("stop_strings: "));
+    let tokens = Output { stop_tokens: vec![11], ..Output::default() };
+    assert!(refusal(tokens, sampler(0)).starts_with("stop_tokens: "));
+    let exempt = SamplerConfig { exempt_digits: true, ..SamplerConfig::default() };
+    let exempt = Sampler::from_config(exempt, 0).expect("valid settings");
+    assert!(refusal(Output::default(), exempt).starts_with("exempt_digits: "));
+    let ban = Sampler::from_config(SamplerConfig { ban: vec![11], ..SamplerConfig::default() }, 0);
+    assert!(refusal(Output::default(), ban.expect("valid settings")).starts_with("ban: "));
+    let zero = Output { max_tokens: Some(0), ..Output::default() };
+    let generator = Generator::with_output(&model, model.zero_state(1), &[1], sampler(0), zero).expect("valid");
+    let steps: Vec<Generated> = generator.map(|step| step.expect("no numbers needed")).collect();
+    assert_eq!(steps, [Generated { token: None, text: String::new(), logprobs: None, finish: Some(Finish::Length) }]);
+}
+
 on_every_backend!(
+    a_seed_is_a_text,
+    an_error_ends_the_stream,
+    outputs_that_cannot_be_are_refused,
     a_batch_is_its_rows_one_by_one,
     prompts_are_read_together_as_alone,
     the_prefix_cache_changes_no_text,

@@ -37,30 +37,29 @@ impl Occurrences {
     /// the bias, the bans, and presence and frequency in the official order; sums do not depend on it.
     ///
     /// # Errors
-    /// [`Error::UnknownToken`] for a bias, a ban or a count of a token that the logits do not have.
+    /// [`Error::Config`] for a bias, a ban or a count of a token that the logits do not have.
     pub(super) fn apply(&self, config: &SamplerConfig, logits: &mut [f32]) -> Result<()> {
-        let vocab_size = logits.len();
-        let slot = |logits: &mut [f32], token: u32, change: &dyn Fn(f64) -> f64| match logits.get_mut(token as usize) {
-            Some(logit) => {
-                *logit = change(f64::from(*logit)) as f32;
-                Ok(())
-            }
-            None => Err(Error::UnknownToken { token, position: 0, vocab_size }),
-        };
+        config.check_vocabulary(logits.len())?;
+        let known = logits.len();
+        if let Some(token) = self.counts.keys().find(|&&token| token as usize >= known) {
+            return Err(Error::config("written", format!("token ids below {known}"), token));
+        }
+        let change = |logit: &mut f32, to: &dyn Fn(f64) -> f64| *logit = to(f64::from(*logit)) as f32;
         if config.repetition_penalty != 1.0 {
             let penalty = config.repetition_penalty;
             for &token in self.counts.keys() {
-                slot(logits, token, &|logit| if logit > 0.0 { logit / penalty } else { logit * penalty })?;
+                change(&mut logits[token as usize], &|x| if x > 0.0 { x / penalty } else { x * penalty });
             }
         }
         for &(token, bias) in &config.logit_bias {
-            slot(logits, token, &|logit| logit + bias)?;
+            change(&mut logits[token as usize], &|x| x + bias);
         }
         for &token in &config.ban {
-            slot(logits, token, &|_| f64::NEG_INFINITY)?;
+            logits[token as usize] = f32::NEG_INFINITY;
         }
         for (&token, &count) in &self.counts {
-            slot(logits, token, &|logit| logit - (config.alpha_presence + count * config.alpha_frequency))?;
+            let penalty = config.alpha_presence + count * config.alpha_frequency;
+            change(&mut logits[token as usize], &|x| x - penalty);
         }
         Ok(())
     }
@@ -112,7 +111,7 @@ mod tests {
             assert_eq!(applied(&config, &seen, &[0.0]), [expected], "{text:?}");
         }
         let mut seen = Occurrences::default();
-        seen.record(&super::SamplerConfig { exempt_digits: false, ..config }, 0, Some(b"12"));
+        seen.record(&SamplerConfig { exempt_digits: false, ..config }, 0, Some(b"12"));
         assert_eq!(applied(&self::config(), &seen, &[0.0]), [-0.75]);
     }
 
@@ -132,6 +131,9 @@ mod tests {
         let logits = applied(&config, &Occurrences::default(), &[1.0, 1.0, 1.0]);
         assert_eq!(logits, [3.0, f32::NEG_INFINITY, 1.0]);
         let said = Occurrences::default().apply(&config, &mut [1.0]).expect_err("no token 1").to_string();
-        assert!(said.contains("token 1"), "{said}");
+        assert_eq!(said, "logit_bias: expected token ids below 1, found 1");
+        let (plain, mut seen) = (SamplerConfig::plain(1.0, 1.0, 0), Occurrences::default());
+        seen.record(&plain, 7, None);
+        assert!(seen.apply(&plain, &mut [1.0; 7]).expect_err("no token 7").to_string().contains("found 7"));
     }
 }
