@@ -70,8 +70,8 @@ impl<'a, B: RwkvBackend> Generator<'a, B> {
     ///
     /// # Errors
     /// As [`Self::with_output`].
-    pub fn with_cache(
-        cache: &mut PrefixCache<'a, B>,
+    pub fn with_cache<'m: 'a>(
+        cache: &mut PrefixCache<'m, B>,
         prompt: &[u32],
         sampler: Sampler,
         output: Output<'a>,

@@ -9,12 +9,12 @@ use burn::tensor::{DType, Tensor, TensorData};
 /// In which order an official program lists a layer's five vectors. All of them list the layers one after the other.
 ///
 /// # Source
-/// `RWKV.forward` of the PyPI package `rwkv`; `RWKV_in_150_lines.py` of ChatRWKV; `rwkv_graph.inc` of rwkv.cpp.
+/// `RWKV.forward` of the PyPI package `rwkv`; `RWKV_in_150_lines.py` of `ChatRWKV`; `rwkv_graph.inc` of rwkv.cpp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StateLayout {
     /// The package `rwkv`: `att_x, aa, bb, pp, ffn_x`, a list of `5L` vectors.
     Package,
-    /// ChatRWKV and rwkv.cpp: `ffn_x, att_x, aa, bb, pp`, a matrix `[5L, C]`.
+    /// `ChatRWKV` and rwkv.cpp: `ffn_x, att_x, aa, bb, pp`, a matrix `[5L, C]`.
     ChatRwkv,
 }
 

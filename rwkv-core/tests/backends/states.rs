@@ -3,6 +3,8 @@
 use crate::support::fixture::Fixture;
 use crate::support::{assert_close, values};
 use burn::tensor::{Int, Tensor, TensorData};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 use rwkv_core::checkpoint;
 use rwkv_core::generate::prefill;
 use rwkv_core::model::Rwkv;
@@ -76,6 +78,34 @@ fn states_survive_files<B: RwkvBackend>(device: &B::Device) {
     }
     std::fs::write(&file, b"not a state").expect("written");
     refusal();
+}
+
+/// Files with a few bytes changed anywhere are refused, or read as a state of the same sizes; nothing panics.
+fn damaged_files_do_no_harm<B: RwkvBackend>(device: &B::Device) {
+    let model = model::<B>(device);
+    let fingerprint = model.fingerprint();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("state.safetensors");
+    model.zero_state(1).save(&file, &fingerprint).expect("written");
+    let whole = std::fs::read(&file).expect("the file");
+    let header = 8 + u64::from_le_bytes(whole[..8].try_into().expect("8 bytes")) as usize;
+    let mut rng = StdRng::seed_from_u64(1);
+    let mut refused = 0;
+    for number in 0..500 {
+        let mut bytes = whole.clone();
+        for _ in 0..rng.random_range(1..4) {
+            // Nine in ten of them in the header, where they matter.
+            let end = if number % 10 == 0 { bytes.len() } else { header };
+            bytes[rng.random_range(0..end)] = rng.random();
+        }
+        std::fs::write(&file, &bytes).expect("written");
+        match State::<B>::load(&file, &fingerprint, device) {
+            Ok(state) => assert_eq!((state.batch(), state.layers.len()), (1, 3)),
+            Err(error) => refused += usize::from(error.to_string().contains("state.safetensors")),
+        }
+    }
+    println!("{refused} of 500 were refused");
+    assert!(refused > 300);
 }
 
 /// Tensors that are not those of the model are named.
@@ -166,6 +196,7 @@ fn official_states_go_in_and_out<B: RwkvBackend>(device: &B::Device) {
 
 on_every_backend!(
     states_survive_files,
+    damaged_files_do_no_harm,
     tensors_of_other_sizes_are_refused,
     fingerprints_tell_weights_apart,
     official_states_go_in_and_out,

@@ -27,7 +27,8 @@ use serde::{Deserialize, Serialize};
 pub struct SamplerConfig {
     /// `T` of the last step, `p^(1/T)`; 0 always takes the most probable token, the one of the lowest id among equals.
     pub temperature: f64,
-    /// Keep the most probable tokens that together reach this probability; 1 keeps all, 0 the most probable one.
+    /// Keep the most probable tokens that together reach this probability; 1 keeps all, 0 the most probable one and its
+    /// equals.
     pub top_p: f64,
     /// Keep this many of the most probable tokens; 0 keeps all.
     pub top_k: usize,

@@ -28,8 +28,8 @@ use weights::{largest, softmax_weights, sum};
 /// many; then come the cuts that the official package lacks; what is left is raised to `1/T` and drawn from. So a high
 /// temperature never brings back a token that a cut removed.
 ///
-/// One number of ChaCha8 is used per draw, and the arithmetic is the same on every platform: equal logits and seeds give
-/// equal tokens everywhere. With temperature 0 nothing is random.
+/// One number of the `ChaCha8` generator is used per draw, and the arithmetic is the same on every platform: equal logits
+/// and seeds give equal tokens everywhere. With temperature 0 nothing is random.
 ///
 /// A clone goes on as the original would: fork it together with a state.
 ///

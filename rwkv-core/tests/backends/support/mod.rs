@@ -40,6 +40,7 @@ macro_rules! on_every_backend {
 /// Whether the backend's device works; if not, says that the test is skipped, and why.
 ///
 /// Where `RWKV_REQUIRE_DEVICES` names the backend, as in CI, a missing device is a failure.
+#[cfg_attr(not(any(feature = "wgpu", feature = "cuda")), allow(dead_code))]
 pub fn has_device<B: Backend>(backend: &'static str, test: &str) -> bool {
     match rwkv_core::device::check::<B>(backend, &Default::default()) {
         Ok(()) => true,
