@@ -1,70 +1,22 @@
 //! Writes text with a trained model.
 
-use crate::{Backend, Failure, model, report, run, with_backend};
+mod args;
+mod outcome;
+
+use crate::{Backend, Failure, report, run, with_backend};
+use args::Args;
 use clap::Parser;
+use outcome::{Outcome, Speed, Text};
 use rwkv_core::checkpoint::{self, TOKENIZER_FILE};
-use rwkv_core::generate::{Generator, Sampler};
+use rwkv_core::generate::{BatchGenerator, BatchRow, Generator, Output, Sampler};
+use rwkv_core::model::Rwkv;
 use rwkv_core::ops::RwkvBackend;
 use rwkv_core::state::State;
-use rwkv_core::tokenizer::{Tokenizer, Utf8Stream};
-use serde::Serialize;
+use rwkv_core::tokenizer::Tokenizer;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
-
-/// Continues a prompt.
-#[derive(Parser)]
-struct Args {
-    /// Checkpoint file, run directory, or hf:OWNER/NAME on the Hugging Face hub.
-    #[arg(long)]
-    model: PathBuf,
-    /// Tokenizer file [default: tokenizer.json beside the model].
-    #[arg(long)]
-    tokenizer: Option<PathBuf>,
-    /// Text to continue.
-    #[arg(long)]
-    prompt: String,
-    /// How many tokens to write.
-    #[arg(long, default_value_t = 200)]
-    tokens: usize,
-    /// Below 1: nearer to the most probable token; 0: always that one.
-    #[arg(long, default_value_t = 1.0)]
-    temperature: f32,
-    /// Draw from the most probable tokens that make up this share.
-    #[arg(long, default_value_t = 0.85)]
-    top_p: f32,
-    /// Draw from this many most probable tokens; 0: no limit.
-    #[arg(long, default_value_t = 0)]
-    top_k: usize,
-    /// Seed of the draws.
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
-    /// Print each piece of text as it comes.
-    #[arg(long, conflicts_with = "json")]
-    stream: bool,
-    /// Write the state after the last token to a file.
-    #[arg(long, value_name = "FILE")]
-    save_state: Option<PathBuf>,
-    /// Begin with the state in a file instead of the empty one.
-    #[arg(long, value_name = "FILE")]
-    load_state: Option<PathBuf>,
-    /// Backend: flex, ndarray, wgpu or cuda, as far as compiled in.
-    #[arg(long)]
-    backend: Option<Backend>,
-    /// Print the result as JSON on stdout, and nothing else there.
-    #[arg(long)]
-    json: bool,
-}
-
-/// What the program reports.
-#[derive(Serialize)]
-struct Outcome {
-    prompt: String,
-    text: String,
-    tokens: Vec<u32>,
-    seconds: f64,
-}
 
 /// The program.
 #[must_use]
@@ -74,56 +26,137 @@ pub fn main() -> ExitCode {
 }
 
 fn generate<B: RwkvBackend>(args: &Args, device: B::Device) -> Result<(), Failure> {
-    let sampler = Sampler::new(args.temperature, args.top_p, args.top_k, args.seed)?;
-    let model_path = model::resolve(&args.model)?;
-    let tokenizer_file = tokenizer_file(args, &model_path);
-    let model = checkpoint::load::<B>(&model_path, &device)?;
-    let tokenizer = Tokenizer::load(&tokenizer_file)?;
-    let vocab_size = model.config().vocab_size;
-    if tokenizer.vocab_size() > vocab_size {
-        return Err(Failure(format!(
-            "{} has {} tokens, but the model's vocabulary has {vocab_size}",
-            tokenizer_file.display(),
-            tokenizer.vocab_size()
-        )));
-    }
-    let prompt = tokenizer.encode(&args.prompt).map_err(|error| Failure(format!("prompt: {error}")))?;
-    let state = match &args.load_state {
-        Some(file) => State::load(file, &model.config(), &device)?,
-        None => model.zero_state(1),
+    // Wrong settings are told before the model is read.
+    let sampler = Sampler::from_config(args.sampling.config(), args.seed)?;
+    let prompts = args.prompts_file.as_deref().map(read_prompts).transpose()?;
+    let model = checkpoint::load::<B>(&args.model, &device)?;
+    let tokenizer = load_tokenizer(args, &model)?;
+    let decode = |ids: &[u32]| tokenizer.decode(ids);
+    let output = Output {
+        decode: Some(&decode),
+        max_tokens: Some(args.tokens),
+        stop_tokens: args.stop_token.clone(),
+        stop_strings: args.stop.clone(),
+        logprobs: args.logprobs,
     };
-    let mut generator = Generator::new(&model, state, &prompt, sampler)?;
-
-    let started = Instant::now();
-    let mut stream = Utf8Stream::default();
-    let mut text = String::new();
-    let mut tokens = Vec::new();
-    if args.stream {
-        show(&args.prompt)?;
+    // The fingerprint takes a pass over the weights: only who deals in states pays for it.
+    let fingerprint = (args.load_state.is_some() || args.save_state.is_some()).then(|| model.fingerprint());
+    let state = match (&args.load_state, &fingerprint) {
+        (Some(file), Some(fingerprint)) => State::load(file, fingerprint, &device)?,
+        _ => model.zero_state(1),
+    };
+    let (outcome, state) = match (&prompts, &args.prompt) {
+        (Some(prompts), _) => batch(args, &model, &tokenizer, prompts, state, &output)?,
+        (None, prompt) => one(args, &model, &tokenizer, prompt.as_deref().unwrap_or_default(), state, sampler, output)?,
+    };
+    if let (Some(file), Some(fingerprint)) = (&args.save_state, &fingerprint) {
+        state.save(file, fingerprint)?;
     }
-    for token in generator.by_ref().take(args.tokens) {
-        let piece = stream.push(&tokenizer.decode(&[token])?);
-        if args.stream {
-            show(&piece)?;
+    if args.stream {
+        return show("\n");
+    }
+    let for_people = match &outcome {
+        Outcome::One { text, .. } => format!("{}{}", text.prompt, text.text),
+        Outcome::Batch { texts, .. } => {
+            texts.iter().map(|text| format!("{}{}", text.prompt, text.text)).collect::<Vec<_>>().join("\n")
         }
-        text += &piece;
-        tokens.push(token);
-    }
-    let rest = stream.finish();
-    text += &rest;
-    if let Some(file) = &args.save_state {
-        generator.into_state().save(file)?;
-    }
-    if args.stream {
-        show(&format!("{rest}\n"))?;
-        return Ok(());
-    }
-    let outcome = Outcome { prompt: args.prompt.clone(), text, tokens, seconds: started.elapsed().as_secs_f64() };
-    report::print(args.json, &outcome, format!("{}{}", outcome.prompt, outcome.text))
+    };
+    report::print(args.json, &outcome, for_people)
 }
 
-fn tokenizer_file(args: &Args, model: &Path) -> PathBuf {
-    args.tokenizer.clone().unwrap_or_else(|| checkpoint::model_file(model).with_file_name(TOKENIZER_FILE))
+/// Continues one prompt.
+fn one<B: RwkvBackend>(
+    args: &Args,
+    model: &Rwkv<B>,
+    tokenizer: &Tokenizer,
+    prompt: &str,
+    state: State<B>,
+    sampler: Sampler,
+    output: Output<'_>,
+) -> Result<(Outcome, State<B>), Failure> {
+    let tokens = tokenizer.encode(prompt).map_err(|error| Failure(format!("prompt: {error}")))?;
+    let started = Instant::now();
+    let mut generator = Generator::with_output(model, state, &tokens, sampler, output)?;
+    let prefill = started.elapsed();
+    let mut text = Text::new(prompt);
+    if args.stream {
+        show(prompt)?;
+    }
+    let started = Instant::now();
+    for step in generator.by_ref() {
+        let step = step?;
+        if args.stream {
+            show(&step.text)?;
+        }
+        text.push(step);
+    }
+    let speed = Speed::new(tokens.len(), prefill, text.tokens.len(), started.elapsed());
+    Ok((Outcome::One { text, speed }, generator.into_state()))
+}
+
+/// Continues all prompts of a file.
+fn batch<B: RwkvBackend>(
+    args: &Args,
+    model: &Rwkv<B>,
+    tokenizer: &Tokenizer,
+    prompts: &[String],
+    state: State<B>,
+    output: &Output<'_>,
+) -> Result<(Outcome, State<B>), Failure> {
+    let states = state.batch();
+    if states != 1 && states != prompts.len() {
+        return Err(Failure(format!("there are {states} states for {} prompts", prompts.len())));
+    }
+    let row = |(i, prompt): (usize, &String)| -> Result<BatchRow<B>, Failure> {
+        Ok(BatchRow {
+            state: state.select(&[if states == 1 { 0 } else { i }]),
+            prompt: tokenizer.encode(prompt).map_err(|error| Failure(format!("prompt {}: {error}", i + 1)))?,
+            sampler: Sampler::from_config(args.sampling.config(), args.seed.wrapping_add(i as u64))?,
+        })
+    };
+    let rows = prompts.iter().enumerate().map(row).collect::<Result<Vec<_>, _>>()?;
+    let prompt_tokens = rows.iter().map(|row| row.prompt.len()).sum();
+    let started = Instant::now();
+    let mut generator = BatchGenerator::new(model, rows, output)?;
+    let prefill = started.elapsed();
+    let mut texts: Vec<Text> = prompts.iter().map(|prompt| Text::new(prompt)).collect();
+    let started = Instant::now();
+    for step in generator.by_ref() {
+        for (row, step) in step? {
+            texts[row].push(step);
+        }
+    }
+    let written = texts.iter().map(|text| text.tokens.len()).sum();
+    let speed = Speed::new(prompt_tokens, prefill, written, started.elapsed());
+    Ok((Outcome::Batch { texts, speed }, generator.into_state()))
+}
+
+/// The lines of a file, none of them empty.
+fn read_prompts(path: &Path) -> Result<Vec<String>, Failure> {
+    let failure = |problem: String| Failure(format!("{} {problem}", path.display()));
+    let text =
+        std::fs::read_to_string(path).map_err(|error| Failure(format!("cannot read {}: {error}", path.display())))?;
+    let prompts: Vec<String> = text.lines().map(str::to_owned).collect();
+    match prompts.iter().position(String::is_empty) {
+        Some(line) => Err(failure(format!("has no prompt in line {}", line + 1))),
+        None if prompts.is_empty() => Err(failure("has no prompts".to_owned())),
+        None => Ok(prompts),
+    }
+}
+
+fn load_tokenizer<B: RwkvBackend>(args: &Args, model: &Rwkv<B>) -> Result<Tokenizer, Failure> {
+    let file = tokenizer_file(args);
+    let tokenizer = Tokenizer::load(&file)?;
+    let (known, vocab_size) = (tokenizer.vocab_size(), model.config().vocab_size);
+    if known > vocab_size {
+        let file = file.display();
+        return Err(Failure(format!("{file} has {known} tokens, but the model's vocabulary has {vocab_size}")));
+    }
+    Ok(tokenizer)
+}
+
+fn tokenizer_file(args: &Args) -> PathBuf {
+    args.tokenizer.clone().unwrap_or_else(|| checkpoint::model_file(&args.model).with_file_name(TOKENIZER_FILE))
 }
 
 fn show(piece: &str) -> Result<(), Failure> {

@@ -13,6 +13,7 @@ pub mod model;
 pub mod progress;
 pub mod quickstart;
 pub mod report;
+pub mod sampling;
 pub mod train;
 
 pub use backend::Backend;

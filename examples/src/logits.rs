@@ -4,9 +4,10 @@ use crate::{Backend, Failure, model, report, run, with_backend};
 use burn::tensor::{Int, Tensor, TensorData};
 use clap::{Parser, ValueEnum};
 use rwkv_core::checkpoint;
-use rwkv_core::generate::check_tokens;
+use rwkv_core::generate::{check_tokens, prefill};
 use rwkv_core::model::Rwkv;
 use rwkv_core::ops::RwkvBackend;
+use rwkv_core::state::State;
 use serde::Serialize;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -26,6 +27,9 @@ struct Args {
     /// Logits after every token, not only after the last.
     #[arg(long)]
     all: bool,
+    /// Begin with the state in a file, as `generate --save-state` writes it, instead of the empty one.
+    #[arg(long, value_name = "FILE")]
+    load_state: Option<PathBuf>,
     /// Accepted as in every program; nothing here is random.
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -63,9 +67,18 @@ pub fn main() -> ExitCode {
 fn logits<B: RwkvBackend>(args: &Args, device: B::Device) -> Result<(), Failure> {
     let model = checkpoint::load::<B>(&model::resolve(&args.model)?, &device)?;
     check_tokens(&args.tokens, model.config().vocab_size)?;
+    let state = match &args.load_state {
+        Some(file) => State::load(file, &model.fingerprint(), &device)?,
+        None => model.zero_state(1),
+    };
+    if state.batch() != 1 {
+        return Err(Failure(format!("--load-state: expected one sequence, found {}", state.batch())));
+    }
     let mut rows = match args.mode {
-        Mode::Parallel => parallel(&model, &args.tokens, &device),
-        Mode::Recurrent => recurrent(&model, &args.tokens, &device),
+        // The last position alone needs no logits of the others.
+        Mode::Parallel if !args.all => vec![values(prefill(&model, state, &args.tokens)?.0)],
+        Mode::Parallel => parallel(&model, state, &args.tokens, &device),
+        Mode::Recurrent => recurrent(&model, state, &args.tokens, &device),
     };
     let last = rows.last().cloned().unwrap_or_default();
     let outcome = if args.all {
@@ -76,24 +89,28 @@ fn logits<B: RwkvBackend>(args: &Args, device: B::Device) -> Result<(), Failure>
     report::print(args.json, &outcome, table(&last))
 }
 
-fn parallel<B: RwkvBackend>(model: &Rwkv<B>, tokens: &[u32], device: &B::Device) -> Vec<Vec<f32>> {
+fn parallel<B: RwkvBackend>(model: &Rwkv<B>, state: State<B>, tokens: &[u32], device: &B::Device) -> Vec<Vec<f32>> {
     let ids: Vec<i32> = tokens.iter().map(|token| token.cast_signed()).collect();
     let ids = Tensor::<B, 2, Int>::from_data(TensorData::new(ids, [1, tokens.len()]), device);
-    let (logits, _) = model.forward(ids, model.zero_state(1));
+    let (logits, _) = model.forward(ids, state);
     let vocab = logits.dims()[2];
-    let flat: Vec<f32> = logits.into_data().iter::<f32>().collect();
+    let flat = values(logits);
     flat.chunks(vocab).map(<[f32]>::to_vec).collect()
 }
 
-fn recurrent<B: RwkvBackend>(model: &Rwkv<B>, tokens: &[u32], device: &B::Device) -> Vec<Vec<f32>> {
-    let mut state = Some(model.zero_state(1));
+fn recurrent<B: RwkvBackend>(model: &Rwkv<B>, state: State<B>, tokens: &[u32], device: &B::Device) -> Vec<Vec<f32>> {
+    let mut state = Some(state);
     let step = |token: &u32| {
         let token = Tensor::from_data(TensorData::new(vec![token.cast_signed()], [1]), device);
         let (logits, next) = model.step(token, state.take()?);
         state = Some(next);
-        Some(logits.into_data().iter::<f32>().collect())
+        Some(values(logits))
     };
     tokens.iter().map_while(step).collect()
+}
+
+fn values<B: RwkvBackend, const D: usize>(tensor: Tensor<B, D>) -> Vec<f32> {
+    tensor.into_data().iter::<f32>().collect()
 }
 
 /// The ten largest logits, for people.

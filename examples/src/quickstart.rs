@@ -7,10 +7,10 @@ use burn::module::AutodiffModule;
 use burn::tensor::{Int, Tensor, TensorData};
 use clap::Parser;
 use rwkv_core::error::Error;
-use rwkv_core::generate::{Generator, Sampler};
+use rwkv_core::generate::{Generator, Output, Sampler};
 use rwkv_core::model::Rwkv;
 use rwkv_core::ops::{RwkvAutodiffBackend, RwkvBackend};
-use rwkv_core::tokenizer::{CharTokenizer, Tokenizer, Utf8Stream};
+use rwkv_core::tokenizer::{CharTokenizer, Tokenizer};
 use rwkv_train::config::RunConfig;
 use rwkv_train::data::Dataset;
 use rwkv_train::error::Result as TrainResult;
@@ -206,12 +206,13 @@ fn write<B: RwkvBackend>(
     seed: u64,
 ) -> Result<String, Failure> {
     let sampler = Sampler::new(0.8, 0.95, 0, seed)?;
-    let generator = Generator::new(model, model.zero_state(1), &tokenizer.encode(prompt)?, sampler)?;
+    let decode = |ids: &[u32]| tokenizer.decode(ids);
+    let output = Output { decode: Some(&decode), max_tokens: Some(tokens), ..Output::default() };
+    let prompt_tokens = tokenizer.encode(prompt)?;
     let mut text = prompt.to_owned();
     print!("  {prompt}");
-    let mut stream = Utf8Stream::default();
-    for token in generator.take(tokens) {
-        let piece = stream.push(&tokenizer.decode(&[token])?);
+    for step in Generator::with_output(model, model.zero_state(1), &prompt_tokens, sampler, output)? {
+        let piece = step?.text;
         print!("{}", piece.replace('\n', "\n  "));
         std::io::stdout().flush()?;
         text += &piece;

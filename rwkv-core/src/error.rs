@@ -91,6 +91,12 @@ pub enum Error {
         /// How many characters the vocabulary has.
         vocab_size: usize,
     },
+    /// Logits that no token can be drawn from.
+    #[error("the logits {problem}")]
+    Logits {
+        /// What is wrong with them, as the end of a sentence that begins with "the logits".
+        problem: String,
+    },
     /// A token id that the vocabulary does not reach.
     #[error("token {token} at position {position} is outside the vocabulary of {vocab_size} tokens")]
     UnknownToken {

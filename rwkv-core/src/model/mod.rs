@@ -206,6 +206,18 @@ impl<B: RwkvBackend> Rwkv<B> {
         (self.logits(x.narrow(1, time - 1, 1), &mut NoHook).squeeze_dim(1), state)
     }
 
+    /// Reads tokens for the state after them alone: [`Self::forward`] without the head.
+    ///
+    /// # Shapes
+    /// - `tokens`: `[B, T]`
+    ///
+    /// # Panics
+    /// As [`Self::forward`].
+    #[must_use]
+    pub fn read(&self, tokens: Tensor<B, 2, Int>, state: State<B>) -> State<B> {
+        self.hidden(tokens, state).1
+    }
+
     /// The recurrent mode: logits after one more token, in time and memory that do not depend on how many came before.
     ///
     /// # Shapes

@@ -1,20 +1,37 @@
 //! States on disk: safetensors files with `layers.N.att_x`, `layers.N.ffn_x` and `layers.N.wkv`, all `f32`.
+//!
+//! The file's metadata holds
+//!
+//! | key | value |
+//! |---|---|
+//! | `format` | `rwkv4-state` |
+//! | `version` | [`FORMAT_VERSION`] |
+//! | `model` | the [`Fingerprint`]'s hash |
+//!
+//! A state means something to the weights that made it and to no others, even of the same sizes; hence the fingerprint.
+//! A file that lacks any of the three is refused, those that were written before there was a version among them: whose
+//! state it is cannot be told.
 
-use super::{LayerState, State};
-use crate::config::RwkvConfig;
+use super::{Fingerprint, LayerState, State};
 use crate::error::{Error, Result};
 use crate::files::write_atomic;
 use burn::tensor::backend::Backend;
 use burn::tensor::{DType, Tensor, TensorData};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use std::collections::HashMap;
 use std::path::Path;
 
+/// The version of the file format that is written, and the newest one that is read.
+pub const FORMAT_VERSION: u32 = 1;
+
+const FORMAT: &str = "rwkv4-state";
+
 impl<B: Backend> State<B> {
-    /// Writes the state to a file.
+    /// Writes the state to a file, as one of the model with this [fingerprint](crate::model::Rwkv::fingerprint).
     ///
     /// # Errors
     /// [`Error::Io`] or [`Error::Format`] when it cannot be written.
-    pub fn save(&self, path: &Path) -> Result<()> {
+    pub fn save(&self, path: &Path, model: &Fingerprint) -> Result<()> {
         let mut tensors = Vec::new();
         for (l, layer) in self.layers.iter().enumerate() {
             tensors.push((format!("layers.{l}.att_x"), bytes(layer.att_x.clone())));
@@ -27,20 +44,29 @@ impl<B: Backend> State<B> {
             .map(|(name, (shape, data))| Ok((name, TensorView::new(Dtype::F32, shape.clone(), data)?)))
             .collect::<std::result::Result<Vec<_>, _>>()
             .map_err(bad)?;
-        let file = safetensors::serialize(views, None).map_err(bad)?;
+        let metadata =
+            [("format", FORMAT.to_owned()), ("version", FORMAT_VERSION.to_string()), ("model", model.to_string())];
+        let metadata = metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+        let file = safetensors::serialize(views, Some(metadata)).map_err(bad)?;
         write_atomic(path, &file)
     }
 
-    /// Reads a state that [`Self::save`] wrote, of a model with these sizes.
+    /// Reads a state that [`Self::save`] wrote for the model with this fingerprint.
     ///
     /// # Errors
-    /// [`Error::Io`], [`Error::Format`] for something that is no state, and [`Error::Tensor`] for a state of another
-    /// model.
-    pub fn load(path: &Path, config: &RwkvConfig, device: &B::Device) -> Result<Self> {
+    /// [`Error::Io`]; [`Error::Format`] for something that is no state, a state of another model or one of a future
+    /// version; [`Error::Tensor`] for tensors that are not those of the model's sizes.
+    pub fn load(path: &Path, model: &Fingerprint, device: &B::Device) -> Result<Self> {
         let file = std::fs::read(path).map_err(Error::io("read", path))?;
-        let file = SafeTensors::deserialize(&file)
-            .map_err(|error| Error::format(path, format!("is no state of this library: {error}")))?;
+        let no_state = |error| Error::format(path, format!("is no state of this library: {error}"));
+        let (_, header) = SafeTensors::read_metadata(&file).map_err(no_state)?;
+        check_metadata(header.metadata().as_ref(), model).map_err(|problem| Error::format(path, problem))?;
+        let file = SafeTensors::deserialize(&file).map_err(no_state)?;
+        let config = model.config();
         let batch = file.tensor("layers.0.att_x").ok().and_then(|tensor| tensor.shape().first().copied()).unwrap_or(1);
+        if batch == 0 {
+            return Err(Error::format(path, "is a state of no sequences"));
+        }
         let expected = config.n_layer * 3;
         if file.len() != expected {
             let problem = format!("is no state of this model: it holds {} tensors, not {expected}", file.len());
@@ -55,6 +81,31 @@ impl<B: Backend> State<B> {
         };
         Ok(Self { layers: (0..config.n_layer).map(layer).collect::<Result<_>>()? })
     }
+}
+
+/// Says, as the end of a sentence that begins with the file's name, why it is not a state of this model.
+fn check_metadata(metadata: Option<&HashMap<String, String>>, model: &Fingerprint) -> std::result::Result<(), String> {
+    let entry = |key: &str| metadata.and_then(|metadata| metadata.get(key)).map(String::as_str);
+    if entry("format").is_some_and(|format| format != FORMAT) {
+        return Err(format!("is no state of this library: its format is {:?}", entry("format").unwrap_or_default()));
+    }
+    let Some(version) = entry("version").filter(|_| entry("format").is_some()) else {
+        return Err("says neither its format version nor its model, so it cannot be told whose state it is".to_owned());
+    };
+    match version.parse::<u32>() {
+        Ok(version) if (1..=FORMAT_VERSION).contains(&version) => {}
+        Ok(version) if version > FORMAT_VERSION => {
+            return Err(format!(
+                "is a state in version {version} of the format; this library reads up to {FORMAT_VERSION}"
+            ));
+        }
+        _ => return Err(format!("is no state of this library: its format version is {version:?}")),
+    }
+    let found = entry("model").unwrap_or("not named");
+    if found != model.to_string() {
+        return Err(format!("is a state of another model: its weights are {found}, those of this model {model}"));
+    }
+    Ok(())
 }
 
 fn bytes<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> (Vec<usize>, Vec<u8>) {

@@ -1,6 +1,19 @@
 //! The recurrent state: all that the model remembers of the tokens so far.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `mod.rs` | [`State`]: zeros, select, concatenate, detach |
+//! | `file.rs` | states on disk |
+//! | `fingerprint.rs` | [`Fingerprint`]: which model a state belongs to |
+//! | `official.rs` | [`StateLayout`]: the layouts of the official programs |
 
 mod file;
+mod fingerprint;
+mod official;
+
+pub use file::FORMAT_VERSION;
+pub use fingerprint::Fingerprint;
+pub use official::StateLayout;
 
 use crate::config::RwkvConfig;
 use crate::ops::wkv::empty_state;
@@ -23,8 +36,9 @@ pub struct LayerState<B: Backend> {
 
 /// The state of the whole model: a plain value, of a size that does not grow with the text.
 ///
-/// Nothing changes a state in place. Clone it to try two continuations; [`select`](Self::select) and
-/// [`cat`](Self::cat) take batches apart and put them together.
+/// Nothing changes a state in place, so a clone is a fork: clone it to try two continuations, and neither sees the
+/// other. A clone shares the tensors' memory and costs next to nothing. [`select`](Self::select) and [`cat`](Self::cat)
+/// take batches apart and put them together.
 ///
 /// # Example
 /// ```
@@ -69,6 +83,15 @@ impl<B: Backend> State<B> {
     #[must_use]
     pub fn batch(&self) -> usize {
         self.layers.first().expect("a model has at least one layer").att_x.dims()[0]
+    }
+
+    /// The memory that the state's values take: for one sequence in `f32`, `4·L·(2C + 3A)` bytes.
+    #[must_use]
+    pub fn size_bytes(&self) -> usize {
+        fn size<B: Backend, const D: usize>(tensor: &Tensor<B, D>) -> usize {
+            tensor.shape().num_elements() * tensor.dtype().size()
+        }
+        self.layers.iter().map(|layer| size(&layer.att_x) + size(&layer.ffn_x) + size(&layer.wkv)).sum()
     }
 
     /// The states of these sequences, in this order; an index may repeat.

@@ -5,7 +5,9 @@
 mod support;
 
 mod fused_ops;
+mod generation;
 mod golden;
 mod modes_agree;
 mod precision;
+mod states;
 mod wkv_parity;

@@ -5,6 +5,7 @@ pub mod oracle;
 
 use burn::tensor::backend::Backend;
 use burn::tensor::{DType, Tensor, TensorData};
+use rwkv_core::state::State;
 
 /// Runs each test on every backend that is compiled in. A GPU backend without a device says that it was skipped.
 macro_rules! on_every_backend {
@@ -39,7 +40,7 @@ macro_rules! on_every_backend {
 /// Whether the backend's device works; if not, says that the test is skipped, and why.
 ///
 /// Where `RWKV_REQUIRE_DEVICES` names the backend, as in CI, a missing device is a failure.
-#[cfg(any(feature = "wgpu", feature = "cuda"))]
+#[cfg_attr(not(any(feature = "wgpu", feature = "cuda")), allow(dead_code))]
 pub fn has_device<B: Backend>(backend: &'static str, test: &str) -> bool {
     match rwkv_core::device::check::<B>(backend, &Default::default()) {
         Ok(()) => true,
@@ -94,4 +95,20 @@ pub fn assert_close(what: &str, got: &[f64], want: &[f64], tolerance: f64) -> f6
         want[i]
     );
     error
+}
+
+/// What a state means, layer by layer: both shifts, and the ratio and logarithm of the WKV sums.
+pub fn meaning<B: Backend>(state: &State<B>) -> Vec<f64> {
+    let mut out = Vec::new();
+    for layer in &state.layers {
+        out.extend(values(layer.att_x.clone()));
+        out.extend(values(layer.ffn_x.clone()));
+        let channels = layer.wkv.dims()[2];
+        for sequence in values(layer.wkv.clone()).chunks(3 * channels) {
+            let (a, b, p) = (&sequence[..channels], &sequence[channels..2 * channels], &sequence[2 * channels..]);
+            out.extend(a.iter().zip(b).map(|(a, b)| a / b));
+            out.extend(b.iter().zip(p).map(|(b, p)| b.ln() + p));
+        }
+    }
+    out
 }

@@ -1,0 +1,95 @@
+//! Which model a state belongs to.
+
+use crate::config::RwkvConfig;
+use crate::model::Rwkv;
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::tensor::backend::Backend;
+use burn::tensor::{DType, Tensor};
+use std::collections::HashMap;
+use std::fmt;
+use xxhash_rust::xxh3::{Xxh3, xxh3_128};
+
+/// A model's identity: its sizes and a hash of all its weights.
+///
+/// Equal weights have equal fingerprints on every backend, whatever file they came from; any other weight gives another
+/// one. The hash is
+///
+/// ```text
+/// XXH3-128 over all parameters, sorted by official name, of
+///     the name, a zero byte, the number of dimensions, the dimensions, XXH3-128 of the values
+/// ```
+///
+/// with the dimensions and their number as `u64`, the values as `f32` in the module's row-major order (which has matrices
+/// as `[in, out]`), everything in little-endian order. XXH3 finds accidents, not forgeries.
+///
+/// It takes one pass over the weights, and one parameter's memory: compute it once and keep it.
+///
+/// # Example
+/// ```
+/// use rwkv_core::{config::RwkvConfig, model::Rwkv};
+/// # #[cfg(feature = "flex")] {
+/// let model = |seed| Rwkv::<burn::backend::Flex>::new(&RwkvConfig::new(65, 2, 32), seed, &Default::default());
+/// assert_eq!(model(0).fingerprint(), model(0).fingerprint());
+/// assert_ne!(model(0).fingerprint(), model(1).fingerprint());
+/// assert_eq!(model(0).fingerprint().to_string().len(), 32);
+/// # }
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct Fingerprint {
+    config: RwkvConfig,
+    hash: u128,
+}
+
+impl Fingerprint {
+    /// The model's sizes.
+    #[must_use]
+    pub fn config(&self) -> &RwkvConfig {
+        &self.config
+    }
+}
+
+/// The hash in 32 hexadecimal digits.
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.hash)
+    }
+}
+
+impl<B: Backend> Rwkv<B> {
+    /// The model's [`Fingerprint`].
+    #[must_use]
+    pub fn fingerprint(&self) -> Fingerprint {
+        let mut digests = Digests::default();
+        self.visit(&mut digests);
+        let names: HashMap<_, _> = self.named_parameters().into_iter().map(|(name, id)| (id, name)).collect();
+        let mut parameters: Vec<_> =
+            digests.found.iter().map(|(id, shape, digest)| (names.get(id), shape, digest)).collect();
+        parameters.sort();
+        let mut hash = Xxh3::new();
+        for (name, shape, digest) in parameters {
+            hash.update(name.map_or(&[], |name| name.as_bytes()));
+            hash.update(&[0]);
+            hash.update(&(shape.len() as u64).to_le_bytes());
+            shape.iter().for_each(|&size| hash.update(&(size as u64).to_le_bytes()));
+            hash.update(&digest.to_le_bytes());
+        }
+        Fingerprint { config: self.config(), hash: hash.digest128() }
+    }
+}
+
+#[derive(Default)]
+struct Digests {
+    found: Vec<(burn::module::ParamId, Vec<usize>, u128)>,
+}
+
+impl<B: Backend> ModuleVisitor<B> for Digests {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
+        let data = param.val().into_data().convert_dtype(DType::F32);
+        let digest = if cfg!(target_endian = "little") {
+            xxh3_128(data.as_bytes())
+        } else {
+            xxh3_128(&data.iter::<f32>().flat_map(f32::to_le_bytes).collect::<Vec<_>>())
+        };
+        self.found.push((param.id, data.shape.iter().copied().collect(), digest));
+    }
+}
