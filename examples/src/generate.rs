@@ -6,7 +6,7 @@ use rwkv_core::checkpoint::{self, TOKENIZER_FILE};
 use rwkv_core::generate::{Generator, Sampler};
 use rwkv_core::ops::RwkvBackend;
 use rwkv_core::state::State;
-use rwkv_core::tokenizer::{Tokenizer, Utf8Stream};
+use rwkv_core::tokenizer::{AnyTokenizer, TokenStream, Tokenizer};
 use serde::Serialize;
 use std::io::Write;
 use std::path::PathBuf;
@@ -76,16 +76,10 @@ pub fn main() -> ExitCode {
 fn generate<B: RwkvBackend>(args: &Args, device: B::Device) -> Result<(), Failure> {
     let sampler = Sampler::new(args.temperature, args.top_p, args.top_k, args.seed)?;
     let model = checkpoint::load::<B>(&args.model, &device)?;
-    let tokenizer = Tokenizer::load(&tokenizer_file(args))?;
-    let vocab_size = model.config().vocab_size;
-    if tokenizer.vocab_size() > vocab_size {
-        return Err(Failure(format!(
-            "{} has {} tokens, but the model's vocabulary has {vocab_size}",
-            tokenizer_file(args).display(),
-            tokenizer.vocab_size()
-        )));
-    }
-    let prompt = tokenizer.encode(&args.prompt).map_err(|error| Failure(format!("prompt: {error}")))?;
+    let file = tokenizer_file(args);
+    let tokenizer = AnyTokenizer::load(&file)?;
+    tokenizer.check_fits(model.config().vocab_size).map_err(|error| Failure(format!("{}: {error}", file.display())))?;
+    let prompt = tokenizer.encode_prompt(&args.prompt).map_err(|error| Failure(format!("prompt: {error}")))?;
     let state = match &args.load_state {
         Some(file) => State::load(file, &model.config(), &device)?,
         None => model.zero_state(1),
@@ -93,14 +87,14 @@ fn generate<B: RwkvBackend>(args: &Args, device: B::Device) -> Result<(), Failur
     let mut generator = Generator::new(&model, state, &prompt, sampler)?;
 
     let started = Instant::now();
-    let mut stream = Utf8Stream::default();
+    let mut stream = TokenStream::new(&tokenizer);
     let mut text = String::new();
     let mut tokens = Vec::new();
     if args.stream {
         show(&args.prompt)?;
     }
     for token in generator.by_ref().take(args.tokens) {
-        let piece = stream.push(&tokenizer.decode(&[token])?);
+        let piece = stream.push(token)?;
         if args.stream {
             show(&piece)?;
         }
