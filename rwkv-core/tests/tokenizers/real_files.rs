@@ -28,7 +28,8 @@ fn the_20b_tokenizer_gives_the_known_ids() {
         &[
             ("a  b", &[66, 50_276, 67]),
             ("x\n  y", &[89, 187, 50_276, 90]),
-            ("\t\t", &[186, 186]),
+            ("\t\tx", &[186, 186, 89]),
+            ("\t\t", &[623]), // at the end of a text only, as with newlines
             ("\n", &[187]),
             ("\nIn a", &[187, 688, 247]),
             ("\nThe following is a", &[187, 510, 1563, 310, 247]),
