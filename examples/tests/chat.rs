@@ -47,7 +47,7 @@ impl Trained {
 
     fn run(&self, args: &[&str], input: impl AsRef<[u8]>) -> Output {
         let mut chat = program("chat")
-            .args(["--model", &self.arg("run"), "--max-tokens", "40"])
+            .args(["--model", &self.arg("run")])
             .args(args)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -68,7 +68,7 @@ impl Trained {
 
     /// A conversation that always takes the most probable token.
     fn greedy(&self, input: &str) -> String {
-        self.says(&["--temperature", "0", "--no-newline-bias"], input)
+        self.says(&["--temperature", "0", "--no-newline-bias", "--max-tokens", "40"], input)
     }
 
     /// What each line prints in a conversation with random draws, the same ones every time.
@@ -156,7 +156,7 @@ fn retries_forks_and_saved_states_are_exact() {
 }
 
 #[test]
-fn the_introduction_is_read_first() {
+fn the_model_reads_the_introduction_and_the_message() {
     let folder = Trained::new("20");
     let hi = |args: &[&str]| folder.random(&[&["--seed", "1"], args].concat(), &["hi", "bye"]);
     std::fs::write(folder.at("none.txt"), "\n").expect("written");
@@ -164,8 +164,10 @@ fn the_introduction_is_read_first() {
     let (none, other) = (folder.arg("none.txt"), folder.arg("other.txt"));
     let (usual, none, other) = (hi(&[]), hi(&["--introduction", &none]), hi(&["--introduction", &other]));
     assert!(usual != none && none != other && usual != other, "{usual:?} {none:?} {other:?}");
-    let raven = folder.random(&["--prompt-format", "raven-instruct"], &["hi\\nthere"]);
-    assert_eq!(raven.len(), 1);
+
+    let says = |line: &str| folder.random(&["--seed", "1"], &[line, "bye"]);
+    assert_eq!(says(r"one\n\ntwo"), says(r" one\ntwo "), "\\n begins a line, and no line is empty");
+    assert_ne!(says(r"one\ntwo"), says("one two"));
 }
 
 #[test]
