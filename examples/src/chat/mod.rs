@@ -91,7 +91,7 @@ fn talk<B: RwkvBackend>(args: &Args, device: B::Device) -> Result<(), Failure> {
     let mut session = Session::new(partner, format, introduction, args.load_state.as_deref())?;
     let mut input = Input::new(format)?;
     if input.is_terminal() {
-        eprintln!("Prompts are {}'s. /help lists commands, /quit or Ctrl-D ends.", format.name());
+        eprintln!("Prompt format {}. /help lists commands, /quit or Ctrl-D ends.", format.name());
         session.label_replies();
     }
     while let Some(line) = input.next()? {

@@ -2,6 +2,7 @@ use crate::{neox_from, neox_json};
 use proptest::prelude::*;
 use rwkv_core::error::Error;
 use rwkv_core::tokenizer::{NeoxTokenizer, Tokenizer};
+use std::path::Path;
 
 fn tokenizer() -> NeoxTokenizer {
     neox_from(&neox_json()).expect("a tokenizer")
@@ -102,12 +103,49 @@ fn other_tokenizers_are_refused() {
         assert!(said.starts_with("neox.json "), "{said}");
         said
     };
-    assert!(refusal(&|json| json["decoder"] = serde_json::Value::Null).contains("byte-level"));
-    assert!(refusal(&|json| json["decoder"] = serde_json::json!({ "type": "Fuse" })).contains("byte-level"));
-    assert!(refusal(&|json| json["model"]["vocab"]["日"] = 263.into()).contains("日"));
-    assert!(refusal(&|json| json["model"]["vocab"]["zz"] = 9999.into()).contains("no token with the id"));
-    assert!(refusal(&|json| json["model"]["merges"] = serde_json::json!(["q"])).contains("tokenizer.json"));
-    assert!(refusal(&|json| json["model"] = serde_json::json!({})).contains("tokenizer.json"));
+    let part = |kind: &str| serde_json::json!({ "type": kind });
+    assert!(refusal(&|json| json["decoder"] = serde_json::Value::Null).contains("decoder"));
+    assert!(refusal(&|json| json["decoder"] = part("Fuse")).contains("Fuse"));
+    assert!(refusal(&|json| json["pre_tokenizer"] = part("Whitespace")).contains("Whitespace"));
+    assert!(refusal(&|json| json["normalizer"] = part("NFKC")).contains("NFKC"));
+    assert!(refusal(&|json| json["model"]["type"] = "WordLevel".into()).contains("WordLevel"));
+    assert!(refusal(&|json| json["model"]["dropout"] = 0.1.into()).contains("model.dropout"));
+    assert!(refusal(&|json| json["model"]["unk_token"] = "?".into()).contains("model.unk_token"));
+    assert!(refusal(&|json| json["model"]["byte_fallback"] = true.into()).contains("model.byte_fallback"));
+    assert!(refusal(&|json| json["model"] = serde_json::json!({})).contains("vocab"));
+}
+
+#[test]
+fn files_that_contradict_themselves_are_refused() {
+    let refusal = |change: &dyn Fn(&mut serde_json::Value)| {
+        let mut json = neox_json();
+        change(&mut json);
+        neox_from(&json).expect_err("refused").to_string()
+    };
+    assert!(refusal(&|json| json["model"]["vocab"]["日"] = 265.into()).contains("日"));
+    assert!(refusal(&|json| json["model"]["vocab"]["zz"] = 263.into()).contains("added token"));
+    assert!(refusal(&|json| json["model"]["vocab"]["zz"] = 9999.into()).contains("no token with the id 265"));
+    assert!(refusal(&|json| json["model"]["vocab"]["zz"] = 7.into()).contains("two tokens with the id 7"));
+    assert!(refusal(&|json| json["model"]["merges"] = serde_json::json!(["q"])).contains("two tokens"));
+    assert!(refusal(&|json| json["model"]["merges"] = serde_json::json!(["q qq"])).contains("\"qq\""));
+    assert!(refusal(&|json| json["model"]["merges"] = serde_json::json!([["q", "u"]])).contains("\"qu\""));
+    assert!(refusal(&|json| json["added_tokens"][2]["content"] = "".into()).contains("263"));
+    assert!(refusal(&|json| json["added_tokens"][2]["content"] = "hi".into()).contains("\"hi\""));
+    assert!(refusal(&|json| json["added_tokens"][0]["id"] = "0".into()).contains("tokenizer.json"));
+}
+
+#[test]
+fn merges_may_be_written_as_pairs_and_normalisation_left_out() {
+    let mut json = neox_json();
+    let merges = json["model"]["merges"].as_array().expect("merges").clone();
+    let pairs = merges.iter().map(|merge| merge.as_str().expect("text").split(' ').collect::<Vec<_>>());
+    json["model"]["merges"] = pairs.collect::<Vec<_>>().into();
+    let text = "hi a\n\na  é😀";
+    let same = neox_from(&json).expect("a tokenizer").encode(text).expect("encodes");
+    assert_eq!(same, tokenizer().encode(text).expect("encodes"));
+    json["normalizer"] = serde_json::Value::Null;
+    let ids = neox_from(&json).expect("a tokenizer").encode("e\u{301}").expect("encodes");
+    assert_eq!(ids, [id("e"), id("Ì"), id("ģ")]);
 }
 
 proptest! {
@@ -117,5 +155,25 @@ proptest! {
         let tokenizer = tokenizer();
         let ids = tokenizer.encode(&text).expect("encodes");
         prop_assert_eq!(tokenizer.decode(&ids).expect("own ids"), text.as_bytes());
+    }
+
+    /// A damaged file is refused, or still a tokenizer that does its work.
+    #[test]
+    fn no_file_makes_the_parser_panic(
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+        cut in prop::option::weighted(0.2, any::<prop::sample::Index>()),
+    ) {
+        let mut json = neox_json().to_string().into_bytes();
+        for (place, byte) in damage {
+            let place = place.index(json.len());
+            json[place] = byte;
+        }
+        if let Some(cut) = cut {
+            json.truncate(cut.index(json.len()));
+        }
+        if let Ok(tokenizer) = NeoxTokenizer::from_file(Path::new("neox.json"), &json) {
+            let ids = tokenizer.encode("hi  a\n\n😀").expect("encodes");
+            tokenizer.decode(&ids).expect("own ids");
+        }
     }
 }

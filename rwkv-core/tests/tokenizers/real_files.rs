@@ -1,5 +1,6 @@
 //! The published vocabularies, where the environment names them: they are no part of the repository.
 
+use rwkv_core::chat::{Format, introduction};
 use rwkv_core::tokenizer::{AnyTokenizer, NeoxTokenizer, TokenStream, Tokenizer};
 use std::io::Write;
 use std::path::PathBuf;
@@ -56,6 +57,25 @@ fn the_20b_tokenizer_gives_the_known_ids() {
     assert!(!tokenizer.encode("<|endoftext|>").expect("encodes").contains(&0));
     let official = tokenizer.with_control_tokens_in_text(true);
     assert_eq!(official.encode("<|endoftext|>").expect("encodes"), [0]);
+}
+
+/// A conversation is read turn by turn, and must be to the model what its whole text would be.
+#[test]
+fn turns_encode_like_the_whole_conversation() {
+    let introduction = introduction("Bob and Alice are friends.\n\nBob: Hi.\n\nAlice: Hello! How are you?");
+    for (variable, formats) in [
+        ("RWKV_20B_TOKENIZER", [(Format::Raven, introduction.as_str()), (Format::RavenInstruct, "")]),
+        ("RWKV_WORLD_VOCAB", [(Format::World, Format::World.introduction()), (Format::WorldQuestion, "")]),
+    ] {
+        let Some(file) = file(variable) else { continue };
+        let tokenizer = AnyTokenizer::load(&file).expect("loads");
+        for (format, introduction) in formats {
+            let prompt = format.prompt("Why is\nthe sky blue? 😀", "");
+            let turns = [introduction, &prompt, " It scatters.", "\n\n", &prompt];
+            let ids = turns.map(|turn| tokenizer.encode_prompt(turn).expect("encodes")).concat();
+            assert_eq!(ids, tokenizer.encode_prompt(&turns.concat()).expect("encodes"), "{}", format.name());
+        }
+    }
 }
 
 #[test]

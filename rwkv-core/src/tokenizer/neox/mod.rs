@@ -1,10 +1,11 @@
 //! The byte-level BPE of the Pile and Raven models.
 
+mod file;
+
 use super::Tokenizer;
 use super::token_bytes::TokenBytes;
 use crate::error::{Error, Result};
 use std::path::Path;
-use tokenizers::decoders::DecoderWrapper;
 
 /// `20B_tokenizer.json` of GPT-NeoX, or any other Hugging Face `tokenizer.json` of a byte-level BPE, by the crate
 /// [`tokenizers`].
@@ -21,8 +22,8 @@ use tokenizers::decoders::DecoderWrapper;
 /// own. Either way control tokens decode to nothing.
 ///
 /// # The end of a prompt
-/// Two newlines inside a text are two tokens, since the first is split off with the blanks before the next word; at the
-/// end of a text they are one token, which a model has not seen there. [`encode_prompt`](Tokenizer::encode_prompt)
+/// Two newlines inside a text are two tokens, since the last blank before a word stands alone; at the end of a text they
+/// are one token, which a model has not seen there. [`encode_prompt`](Tokenizer::encode_prompt)
 /// makes two of a final one (20B: 535 becomes 187, 187), as the official chat program does.
 ///
 /// # Decoding
@@ -51,18 +52,10 @@ impl NeoxTokenizer {
     /// Takes the content of the file `path`.
     ///
     /// # Errors
-    /// [`Error::Format`] for something that is no `tokenizer.json`, whose decoder is not byte-level, or with ids missing.
+    /// [`Error::Format`] for something that is no `tokenizer.json` of a byte-level BPE, or that contradicts itself.
     pub fn from_file(path: &Path, json: &[u8]) -> Result<Self> {
-        let mut bpe = tokenizers::Tokenizer::from_bytes(json)
-            .map_err(|error| Error::format(path, format!("is no tokenizer.json: {error}")))?;
-        if !matches!(bpe.get_decoder(), Some(DecoderWrapper::ByteLevel(_))) {
-            return Err(Error::format(path, "is not byte-level: its decoder is not ByteLevel"));
-        }
-        // A file may ask for texts to be cut or filled up; here they are what they are.
-        bpe.with_padding(None);
-        bpe.with_truncation(None).map_err(|error| Error::format(path, format!("cannot be used: {error}")))?;
+        let (mut bpe, tokens) = file::read(json).map_err(|problem| Error::format(path, problem))?;
         bpe.set_encode_special_tokens(true);
-        let tokens = token_bytes(&bpe).map_err(|problem| Error::format(path, problem))?;
         let end_of_text = bpe.token_to_id("<|endoftext|>");
         let newlines = bpe.token_to_id("ĊĊ").zip(bpe.token_to_id("Ċ"));
         Ok(Self { bpe, tokens, end_of_text, newlines })
@@ -115,45 +108,4 @@ impl Tokenizer for NeoxTokenizer {
         }
         Ok(ids)
     }
-}
-
-/// The bytes of every token, by id.
-fn token_bytes(bpe: &tokenizers::Tokenizer) -> std::result::Result<TokenBytes, String> {
-    let vocabulary = bpe.get_vocab(true);
-    let added = bpe.get_added_tokens_decoder();
-    let mut by_id: Vec<(u32, String)> = vocabulary.into_iter().map(|(token, id)| (id, token)).collect();
-    by_id.sort_unstable();
-    by_id.dedup_by_key(|(id, _)| *id); // an added token may repeat one of the model's
-    let mut tokens = TokenBytes::default();
-    for (expected, (id, token)) in (0..).zip(by_id) {
-        if id != expected {
-            return Err(format!("has no token with the id {expected}"));
-        }
-        match added.get(&id) {
-            Some(added) if added.special => tokens.push(b""),
-            Some(added) => tokens.push(added.content.as_bytes()),
-            None => {
-                let bytes: Option<Vec<u8>> = token.chars().map(byte_of).collect();
-                let bytes = bytes.ok_or_else(|| format!("has a token that is not spelled in bytes: {id} {token:?}"))?;
-                tokens.push(&bytes);
-            }
-        }
-    }
-    Ok(tokens)
-}
-
-/// The byte that a character of the byte-level alphabet stands for: itself where it prints in Latin-1, else the next
-/// of the remaining bytes, from U+0100 on.
-///
-/// # Source
-/// `bytes_to_unicode` of GPT-2.
-fn byte_of(character: char) -> Option<u8> {
-    let byte = match character {
-        '!'..='~' | '\u{a1}'..='\u{ac}' | '\u{ae}'..='\u{ff}' => u32::from(character),
-        '\u{100}'..='\u{120}' => u32::from(character) - 0x100, // 0 to 32
-        '\u{121}'..='\u{142}' => u32::from(character) - 0x121 + 127, // 127 to 160
-        '\u{143}' => 0xad,
-        _ => return None,
-    };
-    u8::try_from(byte).ok()
 }
