@@ -27,7 +27,7 @@ struct Args {
     /// Safetensors file or run directory.
     #[arg(long)]
     model: PathBuf,
-    /// Tokenizer file: 20B_tokenizer.json, a World vocabulary, or a run's [default: tokenizer.json beside the model].
+    /// Tokenizer file: of the Pile and Raven models, of World, or a run's [default: tokenizer.json beside the model].
     #[arg(long)]
     tokenizer: Option<PathBuf>,
     /// raven, raven-instruct, world, world-question or world-instruct [default: by the size of the vocabulary].

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 /// No prompt ends in a blank: the reply begins with it.
 ///
 /// # Source
-/// ChatRWKV's `README.md`, `v2/chat.py` and its demos; the model cards of Raven and World.
+/// The official chat program's `README.md`, `v2/chat.py` and demos; the model cards of Raven and World.
 ///
 /// # Example
 /// ```

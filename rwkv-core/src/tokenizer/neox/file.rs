@@ -5,6 +5,7 @@
 
 use crate::tokenizer::token_bytes::TokenBytes;
 use serde::Deserialize;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use tokenizers::models::bpe::{BPE, Vocab};
 use tokenizers::normalizers::NFC;
@@ -117,10 +118,10 @@ impl File {
             if let Some(other) = spelled.insert(id, token) {
                 return Err(format!("has two tokens with the id {id}: {other:?} and {token:?}"));
             }
-            if !by_id.contains_key(&id) {
+            if let Entry::Vacant(entry) = by_id.entry(id) {
                 let bytes: Option<Vec<u8>> = token.chars().map(byte_of).collect();
                 let bytes = bytes.ok_or_else(|| format!("has a token that is not spelled in bytes: {id} {token:?}"))?;
-                by_id.insert(id, bytes);
+                entry.insert(bytes);
             }
         }
         let mut tokens = TokenBytes::default();

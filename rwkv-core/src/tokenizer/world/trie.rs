@@ -17,7 +17,7 @@ pub(super) struct Trie {
     /// The token that ends at a node, or [`NONE`].
     tokens: Vec<u32>,
     /// The root's children, which every match begins with, by their byte.
-    roots: [u32; 256],
+    roots: Vec<u32>,
 }
 
 impl Trie {
@@ -29,7 +29,7 @@ impl Trie {
         if let Some(pair) = sorted.windows(2).find(|pair| pair[0].0 == pair[1].0) {
             return Err((pair[0].1, pair[1].1));
         }
-        let mut trie = Self { first_child: Vec::new(), bytes: vec![0], tokens: vec![NONE], roots: [0; 256] };
+        let mut trie = Self { first_child: Vec::new(), bytes: vec![0], tokens: vec![NONE], roots: vec![0; 256] };
         // Node by node: which of the sorted tokens pass through it, and how many of their bytes led there.
         let mut through: Vec<(Range<usize>, usize)> = vec![(0..sorted.len(), 0)];
         let mut node = 0;
@@ -66,7 +66,10 @@ impl Trie {
 
     /// The longest token that `text` begins with, and its length. `None` for an empty text, or where no token begins so.
     pub(super) fn longest(&self, text: &[u8]) -> Option<(u32, usize)> {
-        let mut node = self.roots[usize::from(*text.first()?)] as usize;
+        let mut node = match self.roots[usize::from(*text.first()?)] {
+            0 => return None, // the root is no child
+            node => node as usize,
+        };
         let mut found = None;
         for length in 1.. {
             if self.tokens[node] != NONE {
