@@ -3,18 +3,17 @@
 mod args;
 mod outcome;
 
-use crate::{Backend, Failure, report, run, with_backend};
+use crate::{Backend, Failure, model, report, run, with_backend};
 use args::Args;
 use clap::Parser;
 use outcome::{Outcome, Speed, Text};
-use rwkv_core::checkpoint::{self, TOKENIZER_FILE};
 use rwkv_core::generate::{BatchGenerator, BatchRow, Generator, Output, Sampler};
 use rwkv_core::model::Rwkv;
 use rwkv_core::ops::RwkvBackend;
 use rwkv_core::state::State;
-use rwkv_core::tokenizer::Tokenizer;
+use rwkv_core::tokenizer::{AnyTokenizer, Tokenizer};
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -29,8 +28,8 @@ fn generate<B: RwkvBackend>(args: &Args, device: B::Device) -> Result<(), Failur
     // Wrong settings are told before the model is read.
     let sampler = Sampler::from_config(args.sampling.config(), args.seed)?;
     let prompts = args.prompts_file.as_deref().map(read_prompts).transpose()?;
-    let model = checkpoint::load::<B>(&args.model, &device)?;
-    let tokenizer = load_tokenizer(args, &model)?;
+    let (model, path) = args.model.load::<B>(&device)?;
+    let tokenizer = model::tokenizer(args.tokenizer.as_deref(), &path, &model)?;
     let decode = |ids: &[u32]| tokenizer.decode(ids);
     let output = Output {
         decode: Some(&decode),
@@ -68,13 +67,13 @@ fn generate<B: RwkvBackend>(args: &Args, device: B::Device) -> Result<(), Failur
 fn one<B: RwkvBackend>(
     args: &Args,
     model: &Rwkv<B>,
-    tokenizer: &Tokenizer,
+    tokenizer: &AnyTokenizer,
     prompt: &str,
     state: State<B>,
     sampler: Sampler,
     output: Output<'_>,
 ) -> Result<(Outcome, State<B>), Failure> {
-    let tokens = tokenizer.encode(prompt).map_err(|error| Failure(format!("prompt: {error}")))?;
+    let tokens = tokenizer.encode_prompt(prompt).map_err(|error| Failure(format!("prompt: {error}")))?;
     let started = Instant::now();
     let mut generator = Generator::with_output(model, state, &tokens, sampler, output)?;
     let prefill = started.elapsed();
@@ -98,7 +97,7 @@ fn one<B: RwkvBackend>(
 fn batch<B: RwkvBackend>(
     args: &Args,
     model: &Rwkv<B>,
-    tokenizer: &Tokenizer,
+    tokenizer: &AnyTokenizer,
     prompts: &[String],
     state: State<B>,
     output: &Output<'_>,
@@ -110,7 +109,7 @@ fn batch<B: RwkvBackend>(
     let row = |(i, prompt): (usize, &String)| -> Result<BatchRow<B>, Failure> {
         Ok(BatchRow {
             state: state.select(&[if states == 1 { 0 } else { i }]),
-            prompt: tokenizer.encode(prompt).map_err(|error| Failure(format!("prompt {}: {error}", i + 1)))?,
+            prompt: tokenizer.encode_prompt(prompt).map_err(|error| Failure(format!("prompt {}: {error}", i + 1)))?,
             sampler: Sampler::from_config(args.sampling.config(), args.seed.wrapping_add(i as u64))?,
         })
     };
@@ -142,21 +141,6 @@ fn read_prompts(path: &Path) -> Result<Vec<String>, Failure> {
         None if prompts.is_empty() => Err(failure("has no prompts".to_owned())),
         None => Ok(prompts),
     }
-}
-
-fn load_tokenizer<B: RwkvBackend>(args: &Args, model: &Rwkv<B>) -> Result<Tokenizer, Failure> {
-    let file = tokenizer_file(args);
-    let tokenizer = Tokenizer::load(&file)?;
-    let (known, vocab_size) = (tokenizer.vocab_size(), model.config().vocab_size);
-    if known > vocab_size {
-        let file = file.display();
-        return Err(Failure(format!("{file} has {known} tokens, but the model's vocabulary has {vocab_size}")));
-    }
-    Ok(tokenizer)
-}
-
-fn tokenizer_file(args: &Args) -> PathBuf {
-    args.tokenizer.clone().unwrap_or_else(|| checkpoint::model_file(&args.model).with_file_name(TOKENIZER_FILE))
 }
 
 fn show(piece: &str) -> Result<(), Failure> {

@@ -5,6 +5,7 @@
 #![recursion_limit = "256"]
 
 pub mod backend;
+pub mod chat;
 pub mod convert;
 pub mod corpus;
 pub mod generate;

@@ -1,9 +1,9 @@
 //! Prints a model's logits for a list of token ids.
 
-use crate::{Backend, Failure, model, report, run, with_backend};
+use crate::model::ModelArgs;
+use crate::{Backend, Failure, report, run, with_backend};
 use burn::tensor::{Int, Tensor, TensorData};
 use clap::{Parser, ValueEnum};
-use rwkv_core::checkpoint;
 use rwkv_core::generate::{check_tokens, prefill};
 use rwkv_core::model::Rwkv;
 use rwkv_core::ops::RwkvBackend;
@@ -15,9 +15,8 @@ use std::process::ExitCode;
 /// Logits of the next token, after the last of a list of tokens or after every one.
 #[derive(Parser)]
 struct Args {
-    /// Checkpoint file, run directory, or hf:OWNER/NAME on the Hugging Face hub.
-    #[arg(long)]
-    model: PathBuf,
+    #[command(flatten)]
+    model: ModelArgs,
     /// Token ids, as in 1,2,3.
     #[arg(long, value_delimiter = ',', required = true)]
     tokens: Vec<u32>,
@@ -65,7 +64,7 @@ pub fn main() -> ExitCode {
 }
 
 fn logits<B: RwkvBackend>(args: &Args, device: B::Device) -> Result<(), Failure> {
-    let model = checkpoint::load::<B>(&model::resolve(&args.model)?, &device)?;
+    let (model, _) = args.model.load::<B>(&device)?;
     check_tokens(&args.tokens, model.config().vocab_size)?;
     let state = match &args.load_state {
         Some(file) => State::load(file, &model.fingerprint(), &device)?,

@@ -1,13 +1,52 @@
-//! `--model`: a path, or the name of a model on a hub, which is downloaded with a bar on a terminal and lines elsewhere.
+//! `--model`, `--dtype` and the tokenizer beside the model: what every program that runs a model takes.
+//!
+//! A model is a path, or a name on a hub, which is downloaded with a bar on a terminal and lines elsewhere.
 
 use crate::Failure;
 use indicatif::{ProgressBar, ProgressStyle};
-use rwkv_core::checkpoint::{self, Progress};
+use rwkv_core::checkpoint::{self, Progress, TOKENIZER_FILE};
+use rwkv_core::model::{Precision, Rwkv};
+use rwkv_core::ops::RwkvBackend;
+use rwkv_core::tokenizer::{AnyTokenizer, Tokenizer};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 /// Lines for every tenth of a file where there is no bar.
 const LINES: u64 = 10;
+
+/// Which model, and how its weights are held.
+#[derive(clap::Args)]
+pub struct ModelArgs {
+    /// Checkpoint file, run directory, or hf:OWNER/NAME on the Hugging Face hub.
+    #[arg(long)]
+    pub model: PathBuf,
+    /// Weights in f32, f16, bf16 or int8: fewer bits take less memory and time.
+    #[arg(long, default_value = "f32")]
+    pub dtype: Precision,
+}
+
+impl ModelArgs {
+    /// The model, and where it is.
+    ///
+    /// # Errors
+    /// When it cannot be found, read, or held in this precision.
+    pub fn load<B: RwkvBackend>(&self, device: &B::Device) -> Result<(Rwkv<B>, PathBuf), Failure> {
+        let path = resolve(&self.model)?;
+        Ok((checkpoint::load_in(&path, self.dtype, device)?, path))
+    }
+}
+
+/// The tokenizer in `file`, or the one beside the model, if it fits the model.
+///
+/// # Errors
+/// When it cannot be read or has more tokens than the model.
+pub fn tokenizer<B: RwkvBackend>(file: Option<&Path>, model: &Path, rwkv: &Rwkv<B>) -> Result<AnyTokenizer, Failure> {
+    let beside = || checkpoint::model_file(model).with_file_name(TOKENIZER_FILE);
+    let file = file.map_or_else(beside, Path::to_path_buf);
+    let tokenizer = AnyTokenizer::load(&file)?;
+    tokenizer.check_fits(rwkv.config().vocab_size).map_err(|error| Failure(format!("{}: {error}", file.display())))?;
+    Ok(tokenizer)
+}
 
 /// The path of the model that the user names, downloaded if it is not here yet.
 ///

@@ -10,7 +10,7 @@ use rwkv_core::error::Error;
 use rwkv_core::generate::{Generator, Output, Sampler};
 use rwkv_core::model::Rwkv;
 use rwkv_core::ops::{RwkvAutodiffBackend, RwkvBackend};
-use rwkv_core::tokenizer::{CharTokenizer, Tokenizer};
+use rwkv_core::tokenizer::{AnyTokenizer, CharTokenizer, Tokenizer};
 use rwkv_train::config::RunConfig;
 use rwkv_train::data::Dataset;
 use rwkv_train::error::Result as TrainResult;
@@ -80,7 +80,7 @@ fn quickstart<B: RwkvAutodiffBackend>(args: &Args, device: B::Device) -> Result<
     std::fs::create_dir_all(&args.out).map_err(Error::io("create", &args.out))?;
     std::fs::write(&corpus_file, &text).map_err(Error::io("write", &corpus_file))?;
     config.data.text = corpus_file;
-    let tokenizer = Tokenizer::Char(CharTokenizer::from_text(&text));
+    let tokenizer = AnyTokenizer::from(CharTokenizer::from_text(&text));
     let dataset = Dataset::split(&tokenizer.encode(&text)?, config.data.val_fraction, config.train.ctx_len)?;
     let model_config = config.model_config(tokenizer.vocab_size());
     report::say(format_args!(
@@ -200,7 +200,7 @@ fn largest_difference<B: RwkvBackend>(model: &Rwkv<B>, tokens: &[u32]) -> f32 {
 /// Streams text to stdout and returns it.
 fn write<B: RwkvBackend>(
     model: &Rwkv<B>,
-    tokenizer: &Tokenizer,
+    tokenizer: &AnyTokenizer,
     prompt: &str,
     tokens: usize,
     seed: u64,
@@ -228,7 +228,7 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
 fn save<B: RwkvAutodiffBackend>(
     args: &Args,
     config: &RunConfig,
-    tokenizer: &Tokenizer,
+    tokenizer: &AnyTokenizer,
     trainer: &Trainer<B>,
     rows: &[Metrics],
 ) -> Result<(), Failure> {

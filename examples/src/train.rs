@@ -7,7 +7,7 @@ use clap::Parser;
 use rwkv_core::error::Error;
 use rwkv_core::model::Rwkv;
 use rwkv_core::ops::RwkvAutodiffBackend;
-use rwkv_core::tokenizer::{ByteTokenizer, CharTokenizer, Tokenizer};
+use rwkv_core::tokenizer::{AnyTokenizer, ByteTokenizer, CharTokenizer, Tokenizer};
 use rwkv_train::config::{RunConfig, TokenizerKind};
 use rwkv_train::data::Dataset;
 use rwkv_train::error::Result as TrainResult;
@@ -244,8 +244,8 @@ fn start<B: RwkvAutodiffBackend>(
     config.validate()?;
     let text = read(&config.data.text)?;
     let tokenizer = match config.data.tokenizer {
-        TokenizerKind::Char => Tokenizer::Char(CharTokenizer::from_text(&text)),
-        TokenizerKind::Byte => Tokenizer::Byte(ByteTokenizer {}),
+        TokenizerKind::Char => AnyTokenizer::from(CharTokenizer::from_text(&text)),
+        TokenizerKind::Byte => AnyTokenizer::from(ByteTokenizer {}),
     };
     let dataset = dataset(&config, &text, &tokenizer)?;
     let model = Rwkv::<B>::new(&config.model_config(tokenizer.vocab_size()), config.train.seed, &device);
@@ -261,7 +261,7 @@ fn resume<B: RwkvAutodiffBackend>(folder: &Path, device: B::Device) -> Result<(R
     Ok((run_dir, trainer))
 }
 
-fn dataset(config: &RunConfig, text: &str, tokenizer: &Tokenizer) -> Result<Dataset, Failure> {
+fn dataset(config: &RunConfig, text: &str, tokenizer: &AnyTokenizer) -> Result<Dataset, Failure> {
     let ctx_len = config.train.ctx_len;
     let tokens = encode(tokenizer, text, &config.data.text)?;
     Ok(match &config.data.val_text {
@@ -274,7 +274,7 @@ fn read(file: &Path) -> Result<String, Failure> {
     Ok(std::fs::read_to_string(file).map_err(Error::io("read", file))?)
 }
 
-fn encode(tokenizer: &Tokenizer, text: &str, file: &Path) -> Result<Vec<u32>, Failure> {
+fn encode(tokenizer: &AnyTokenizer, text: &str, file: &Path) -> Result<Vec<u32>, Failure> {
     tokenizer.encode(text).map_err(|error| Failure(format!("{}: {error}", file.display())))
 }
 

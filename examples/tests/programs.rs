@@ -81,7 +81,7 @@ fn resuming_goes_on_and_configuration_files_work() {
 
 #[test]
 fn help_explains_and_unknown_flags_are_refused() {
-    for name in ["quickstart", "train", "generate", "logits"] {
+    for name in ["quickstart", "train", "generate", "chat", "logits"] {
         let help = success(name, &["--help"]);
         assert!(help.contains("--backend") && help.contains("--seed"), "{name}: {help}");
         let said = failure(name, &["--no-such-flag"], 2);

@@ -97,6 +97,14 @@ pub enum Error {
         /// What is wrong with them, as the end of a sentence that begins with "the logits".
         problem: String,
     },
+    /// A tokenizer that could not do its work.
+    #[error("the {tokenizer} tokenizer {problem}")]
+    Tokenizer {
+        /// The tokenizer's name.
+        tokenizer: &'static str,
+        /// What went wrong, as the end of a sentence that begins with the tokenizer.
+        problem: String,
+    },
     /// A token id that the vocabulary does not reach.
     #[error("token {token} at position {position} is outside the vocabulary of {vocab_size} tokens")]
     UnknownToken {

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![recursion_limit = "256"]
 
+pub mod chat;
 pub mod checkpoint;
 pub mod config;
 pub mod device;

@@ -21,7 +21,7 @@ use rwkv_core::checkpoint::{self, MODEL_FILE, TOKENIZER_FILE};
 use rwkv_core::error::Error as CoreError;
 use rwkv_core::files::write_atomic;
 use rwkv_core::ops::RwkvAutodiffBackend;
-use rwkv_core::tokenizer::Tokenizer;
+use rwkv_core::tokenizer::AnyTokenizer;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -74,7 +74,7 @@ impl RunDir {
     ///
     /// # Errors
     /// When it cannot be made, or holds the metrics of another run already.
-    pub fn create(path: &Path, config: &RunConfig, tokenizer: &Tokenizer, provenance: &Provenance) -> Result<Self> {
+    pub fn create(path: &Path, config: &RunConfig, tokenizer: &AnyTokenizer, provenance: &Provenance) -> Result<Self> {
         std::fs::create_dir_all(path).map_err(CoreError::io("create", path))?;
         let run = Self { path: path.to_owned() };
         if run.metrics_file().exists() {
@@ -95,10 +95,10 @@ impl RunDir {
     ///
     /// # Errors
     /// [`Error::NothingToResume`], or what is wrong with a file.
-    pub fn open(path: &Path) -> Result<(Self, RunConfig, Tokenizer, usize)> {
+    pub fn open(path: &Path) -> Result<(Self, RunConfig, AnyTokenizer, usize)> {
         let run = Self { path: path.to_owned() };
         let config = RunConfig::load(&path.join(CONFIG_FILE))?;
-        let tokenizer = Tokenizer::load(&path.join(TOKENIZER_FILE))?;
+        let tokenizer = AnyTokenizer::load(&path.join(TOKENIZER_FILE))?;
         let step = run.newest_checkpoint()?.ok_or_else(|| Error::NothingToResume(path.to_owned()))?;
         let mut rows = String::new();
         for row in run.metrics()?.iter().filter(|row| row.step <= step) {

@@ -4,7 +4,7 @@
 use burn::backend::{Autodiff, Flex};
 use rwkv_core::checkpoint;
 use rwkv_core::model::Rwkv;
-use rwkv_core::tokenizer::{CharTokenizer, Tokenizer};
+use rwkv_core::tokenizer::{AnyTokenizer, CharTokenizer, Tokenizer};
 use rwkv_train::config::RunConfig;
 use rwkv_train::data::Dataset;
 use rwkv_train::error::{Error, Result};
@@ -25,8 +25,8 @@ fn config(extra: &str) -> RunConfig {
     RunConfig::from_toml(&toml).expect("valid")
 }
 
-fn tokenizer() -> Tokenizer {
-    Tokenizer::Char(CharTokenizer::from_text(TEXT))
+fn tokenizer() -> AnyTokenizer {
+    CharTokenizer::from_text(TEXT).into()
 }
 
 fn dataset() -> Dataset {
@@ -84,7 +84,8 @@ fn a_resumed_run_is_the_uninterrupted_one_bit_for_bit() {
         RunDir::create(folder.path(), &config(""), &tokenizer(), &Provenance::of_this_process("flex")).expect("made");
     record(&mut trainer(config("")), Some(run_dir), 8);
     let (run_dir, read, tokens, step) = RunDir::open(folder.path()).expect("opens");
-    assert_eq!((step, &read, tokens), (6, &config(""), tokenizer()));
+    assert_eq!((step, &read), (6, &config("")));
+    assert!(matches!(tokens, AnyTokenizer::Char(chars) if chars == CharTokenizer::from_text(TEXT)));
     assert_eq!(run_dir.metrics().expect("rows").len(), 6, "rows after the checkpoint are dropped");
     let mut resumed: Trainer<B> = run_dir.restore(step, read, dataset(), Default::default()).expect("restored");
     let rest = record(&mut resumed, Some(run_dir.clone()), 0);

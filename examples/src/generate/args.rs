@@ -1,6 +1,7 @@
 //! The program's arguments.
 
 use crate::Backend;
+use crate::model::ModelArgs;
 use crate::sampling::SamplingArgs;
 use clap::Parser;
 use std::path::PathBuf;
@@ -8,9 +9,8 @@ use std::path::PathBuf;
 /// Continues a prompt, or a file of prompts as one batch.
 #[derive(Parser)]
 pub(super) struct Args {
-    /// Safetensors file or run directory.
-    #[arg(long)]
-    pub(super) model: PathBuf,
+    #[command(flatten)]
+    pub(super) model: ModelArgs,
     /// Tokenizer file [default: tokenizer.json beside the model].
     #[arg(long)]
     pub(super) tokenizer: Option<PathBuf>,

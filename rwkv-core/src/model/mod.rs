@@ -215,7 +215,7 @@ impl<B: RwkvBackend> Rwkv<B> {
     /// As [`Self::forward`].
     #[must_use]
     pub fn read(&self, tokens: Tensor<B, 2, Int>, state: State<B>) -> State<B> {
-        self.hidden(tokens, state).1
+        self.hidden(tokens, state, &mut NoHook).1
     }
 
     /// The recurrent mode: logits after one more token, in time and memory that do not depend on how many came before.

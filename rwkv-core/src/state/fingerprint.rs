@@ -2,12 +2,12 @@
 
 use crate::config::RwkvConfig;
 use crate::model::Rwkv;
+use crate::model::names::ParameterPath;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::backend::Backend;
 use burn::tensor::{DType, Tensor};
-use std::collections::HashMap;
 use std::fmt;
-use xxhash_rust::xxh3::{Xxh3, xxh3_128};
+use xxhash_rust::xxh3::Xxh3;
 
 /// A model's identity: its sizes and a hash of all its weights.
 ///
@@ -19,7 +19,7 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 ///     the name, a zero byte, the number of dimensions, the dimensions, XXH3-128 of the values
 /// ```
 ///
-/// with the dimensions and their number as `u64`, the values as `f32` in the module's row-major order (which has matrices
+/// with the dimensions and their number as `u64`, packed weights as the numbers that they stand for, the values as `f32` in the module's row-major order (which has matrices
 /// as `[in, out]`), everything in little-endian order. XXH3 finds accidents, not forgeries.
 ///
 /// It takes one pass over the weights, and one parameter's memory: compute it once and keep it.
@@ -61,13 +61,12 @@ impl<B: Backend> Rwkv<B> {
     pub fn fingerprint(&self) -> Fingerprint {
         let mut digests = Digests::default();
         self.visit(&mut digests);
-        let names: HashMap<_, _> = self.named_parameters().into_iter().map(|(name, id)| (id, name)).collect();
-        let mut parameters: Vec<_> =
-            digests.found.iter().map(|(id, shape, digest)| (names.get(id), shape, digest)).collect();
+        let mut parameters = digests.found;
+        parameters.extend(self.packed_digests());
         parameters.sort();
         let mut hash = Xxh3::new();
         for (name, shape, digest) in parameters {
-            hash.update(name.map_or(&[], |name| name.as_bytes()));
+            hash.update(name.as_bytes());
             hash.update(&[0]);
             hash.update(&(shape.len() as u64).to_le_bytes());
             shape.iter().for_each(|&size| hash.update(&(size as u64).to_le_bytes()));
@@ -77,19 +76,58 @@ impl<B: Backend> Rwkv<B> {
     }
 }
 
+/// A weight's official name, its shape in the module and the hash of its values.
+type Digest = (String, Vec<usize>, u128);
+
+impl<B: Backend> Rwkv<B> {
+    /// Digests of packed weights: those of the numbers that they stand for.
+    fn packed_digests(&self) -> Vec<Digest> {
+        let mut digests = Vec::new();
+        if let Some(table) = self.emb.packed() {
+            digests.push(("emb.weight".to_owned(), vec![table.rows(), table.columns()], hash(&table.unpack())));
+        }
+        for (name, projection) in self.clone().projections_mut() {
+            if let Some(packed) = projection.packed() {
+                let (out, inputs, rows) = (packed.rows(), packed.columns(), packed.unpack());
+                let columns: Vec<f32> =
+                    (0..inputs).flat_map(|i| rows.iter().skip(i).step_by(inputs).copied()).collect();
+                digests.push((name, vec![inputs, out], hash(&columns)));
+            }
+        }
+        digests
+    }
+}
+
 #[derive(Default)]
 struct Digests {
-    found: Vec<(burn::module::ParamId, Vec<usize>, u128)>,
+    path: ParameterPath,
+    found: Vec<Digest>,
 }
 
 impl<B: Backend> ModuleVisitor<B> for Digests {
+    fn enter_module(&mut self, name: &str, _container: &str) {
+        self.path.enter(name);
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.path.exit();
+    }
+
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
         let data = param.val().into_data().convert_dtype(DType::F32);
-        let digest = if cfg!(target_endian = "little") {
-            xxh3_128(data.as_bytes())
-        } else {
-            xxh3_128(&data.iter::<f32>().flat_map(f32::to_le_bytes).collect::<Vec<_>>())
-        };
-        self.found.push((param.id, data.shape.iter().copied().collect(), digest));
+        let values: Vec<f32> = data.iter::<f32>().collect();
+        self.found.push((self.path.name(), data.shape.iter().copied().collect(), hash(&values)));
     }
+}
+
+fn hash(values: &[f32]) -> u128 {
+    let mut hash = Xxh3::new();
+    let mut bytes = [0; 4 * 1024];
+    for chunk in values.chunks(1024) {
+        for (bytes, value) in bytes.chunks_exact_mut(4).zip(chunk) {
+            bytes.copy_from_slice(&value.to_le_bytes());
+        }
+        hash.update(&bytes[..4 * chunk.len()]);
+    }
+    hash.digest128()
 }

@@ -1,5 +1,6 @@
 //! One token per character of a closed vocabulary.
 
+use super::Tokenizer;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -21,17 +22,21 @@ impl CharTokenizer {
         Self { chars }
     }
 
-    /// How many characters there are.
-    #[must_use]
-    pub fn vocab_size(&self) -> usize {
-        self.chars.len()
+    /// A vocabulary read from a file must be sorted and without repeats, or encoding would miss characters.
+    pub(super) fn validate(&self) -> std::result::Result<(), String> {
+        match self.chars.windows(2).find(|pair| pair[0] >= pair[1]) {
+            None => Ok(()),
+            Some(pair) => Err(format!("lists characters out of order: {:?} before {:?}", pair[0], pair[1])),
+        }
+    }
+}
+
+impl Tokenizer for CharTokenizer {
+    fn name(&self) -> &'static str {
+        "char"
     }
 
-    /// Ids of the text's characters.
-    ///
-    /// # Errors
-    /// [`Error::UnknownCharacter`] for the first character that the vocabulary lacks.
-    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+    fn encode(&self, text: &str) -> Result<Vec<u32>> {
         let id = |(position, character): (usize, char)| match self.chars.binary_search(&character) {
             Ok(id) => Ok(id as u32),
             Err(_) => Err(Error::UnknownCharacter { character, position, vocab_size: self.vocab_size() }),
@@ -39,11 +44,7 @@ impl CharTokenizer {
         text.chars().enumerate().map(id).collect()
     }
 
-    /// The characters' UTF-8 bytes.
-    ///
-    /// # Errors
-    /// [`Error::UnknownToken`] for an id outside the vocabulary.
-    pub fn decode(&self, ids: &[u32]) -> Result<Vec<u8>> {
+    fn decode(&self, ids: &[u32]) -> Result<Vec<u8>> {
         let mut text = String::new();
         for (position, &token) in ids.iter().enumerate() {
             let character = self.chars.get(token as usize);
@@ -52,11 +53,7 @@ impl CharTokenizer {
         Ok(text.into_bytes())
     }
 
-    /// A vocabulary read from a file must be sorted and without repeats, or encoding would miss characters.
-    pub(super) fn validate(&self) -> std::result::Result<(), String> {
-        match self.chars.windows(2).find(|pair| pair[0] >= pair[1]) {
-            None => Ok(()),
-            Some(pair) => Err(format!("lists characters out of order: {:?} before {:?}", pair[0], pair[1])),
-        }
+    fn vocab_size(&self) -> usize {
+        self.chars.len()
     }
 }

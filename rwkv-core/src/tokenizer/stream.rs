@@ -1,4 +1,7 @@
-//! Text from a stream of bytes that may break inside a character.
+//! Text from a stream of bytes or tokens that may break inside a character.
+
+use super::Tokenizer;
+use crate::error::Result;
 
 /// Holds back the bytes of a character that is not complete yet.
 ///
@@ -48,5 +51,44 @@ impl Utf8Stream {
     #[must_use]
     pub fn finish(self) -> String {
         String::from_utf8_lossy(&self.pending).into_owned()
+    }
+}
+
+/// Decodes one token after another, and holds back what ends inside a character.
+///
+/// # Example
+/// ```
+/// use rwkv_core::tokenizer::{ByteTokenizer, TokenStream, Tokenizer};
+/// let tokenizer = ByteTokenizer {};
+/// let mut stream = TokenStream::new(&tokenizer);
+/// let pieces: Vec<String> =
+///     tokenizer.encode("né").unwrap().into_iter().map(|token| stream.push(token).unwrap()).collect();
+/// assert_eq!(pieces, ["n", "", "é"]);
+/// ```
+#[derive(Debug, Clone)]
+pub struct TokenStream<'a> {
+    tokenizer: &'a dyn Tokenizer,
+    text: Utf8Stream,
+}
+
+impl<'a> TokenStream<'a> {
+    /// The beginning of a stream of this tokenizer's ids.
+    #[must_use]
+    pub fn new(tokenizer: &'a dyn Tokenizer) -> Self {
+        Self { tokenizer, text: Utf8Stream::default() }
+    }
+
+    /// The text that `token` completes: whole characters only, or nothing yet.
+    ///
+    /// # Errors
+    /// [`Error::UnknownToken`](crate::error::Error::UnknownToken) for an id outside the vocabulary.
+    pub fn push(&mut self, token: u32) -> Result<String> {
+        Ok(self.text.push(&self.tokenizer.decode(&[token])?))
+    }
+
+    /// What is left at the end of the stream; see [`Utf8Stream::finish`].
+    #[must_use]
+    pub fn finish(self) -> String {
+        self.text.finish()
     }
 }

@@ -44,7 +44,7 @@ impl Dataset {
 /// Tokens of a text; a convenience for [`Dataset`].
 ///
 /// # Errors
-/// [`rwkv_core::error::Error::UnknownCharacter`].
-pub fn encode(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> {
+/// As [`Tokenizer::encode`].
+pub fn encode(tokenizer: &dyn Tokenizer, text: &str) -> Result<Vec<u32>> {
     tokenizer.encode(text).map_err(Error::from)
 }
