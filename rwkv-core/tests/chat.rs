@@ -9,7 +9,7 @@ use rwkv_core::config::RwkvConfig;
 use rwkv_core::error::{Error, Result};
 use rwkv_core::generate::SamplerConfig;
 use rwkv_core::generate::prefill;
-use rwkv_core::model::Rwkv;
+use rwkv_core::model::{Projection, Rwkv};
 use rwkv_core::state::State;
 use rwkv_core::tokenizer::{ByteTokenizer, Tokenizer, WorldTokenizer};
 use std::path::Path;
@@ -33,7 +33,7 @@ fn stubborn(vocab_size: usize, logits: &[(u32, f32)]) -> Rwkv<B> {
     model.ln_out.gamma = Param::from_tensor(Tensor::zeros([width], &device));
     model.ln_out.beta = Some(Param::from_tensor(Tensor::ones([width], &device)));
     let row = Tensor::<B, 1>::from_floats(row.as_slice(), &device).unsqueeze::<2>();
-    model.head.weight = Param::from_tensor(row.repeat_dim(0, width));
+    model.head = Projection::from_weight(Param::from_tensor(row.repeat_dim(0, width)));
     model
 }
 
@@ -213,8 +213,8 @@ fn a_saved_state_goes_on_like_the_conversation() {
     let partner = Partner::new(&model, &ByteTokenizer {}, greedy(12)).expect("fits");
     let mut conversation = begin(&partner);
     say(&mut conversation, &partner, "one");
-    conversation.state().save(&file).expect("saved");
-    let state = State::load(&file, &model.config(), &Default::default()).expect("loaded");
+    conversation.state().save(&file, &model.fingerprint()).expect("saved");
+    let state = State::load(&file, &model.fingerprint(), &Default::default()).expect("loaded");
     let mut loaded = Conversation::from_state(Format::World, state);
     assert_eq!(say(&mut loaded, &partner, "two"), say(&mut conversation, &partner, "two"));
     assert_eq!(bits(loaded.state()), bits(conversation.state()));
@@ -247,6 +247,6 @@ fn parts_that_do_not_fit_are_refused() {
     let model = self::model(256);
     let refusal =
         |settings: Settings| Partner::new(&model, &ByteTokenizer {}, settings).expect_err("refused").to_string();
-    assert!(refusal(Settings { top_p: 2.0, ..greedy(1) }).contains("top_p"));
+    assert!(refusal(Settings { sampler: SamplerConfig::plain(1.0, 2.0, 0), ..greedy(1) }).contains("top_p"));
     assert!(refusal(Settings { sampler: SamplerConfig::plain(-1.0, 1.0, 0), ..greedy(1) }).contains("temperature"));
 }

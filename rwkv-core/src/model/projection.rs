@@ -19,7 +19,13 @@ pub struct Projection<B: Backend> {
 
 impl<B: Backend> Projection<B> {
     pub(super) fn new(init: &Initializer<'_, B>, name: &str, inputs: usize, out: usize) -> Self {
-        Self { weight: Some(init.matrix(&format!("{name}.weight"), inputs, out)), packed: None }
+        Self::from_weight(init.matrix(&format!("{name}.weight"), inputs, out))
+    }
+
+    /// A projection with this weight, `[in, out]`.
+    #[must_use]
+    pub fn from_weight(weight: Param<Tensor<B, 2>>) -> Self {
+        Self { weight: Some(weight), packed: None }
     }
 
     /// The parameter, `[in, out]`; nothing when the weight is packed.
