@@ -79,7 +79,7 @@ impl Shown {
                 _ => None,
             };
         }
-        let tenths = if total == 0 { LINES } else { done.saturating_mul(LINES) / total };
+        let tenths = done.saturating_mul(LINES).checked_div(total).unwrap_or(LINES);
         match &self.bar {
             Some(bar) => bar.set_position(done),
             None if tenths > self.tenths => {

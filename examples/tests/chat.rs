@@ -86,7 +86,7 @@ impl Trained {
 
     /// What each line prints in a conversation with random draws, the same ones every time.
     fn random(&self, args: &[&str], lines: &[&str]) -> Vec<String> {
-        let settings = ["--temperature", "1", "--top-p", "1", "--max-tokens", "12"];
+        let settings = ["--temperature", "1", "--top-p", "1", "--max-tokens", "40"];
         // Replies may have several lines: a command with a known answer stands between them.
         let help = self.says(&[], "/help\n");
         let input: String = lines.iter().map(|line| format!("{line}\n/help\n")).collect();

@@ -111,7 +111,7 @@ mod hub {
                     BufReader::new(&stream).lines().map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
                 let (status, body) = if request[0].contains("/api/models/owner/model/") {
                     ("200 OK", br#"{"siblings":[{"rfilename":"bf16.pth"}],"sha":"abc"}"#.to_vec())
-                } else if request.iter().any(|line| line.to_ascii_lowercase() == "range: bytes=0-0") {
+                } else if request.iter().any(|line| line.eq_ignore_ascii_case("range: bytes=0-0")) {
                     ("206 Partial Content", file[..1].to_vec())
                 } else {
                     ("206 Partial Content", file.clone())

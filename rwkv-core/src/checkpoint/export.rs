@@ -50,6 +50,8 @@ impl Checkpoint {
     /// a logarithm, returns `time_decay` with an error of up to `6.1e-8·(1 + |time_decay|)` for `time_decay ≥ −87`,
     /// below which the stored number is subnormal. (rwkv.cpp also keeps vectors in `f32`.)
     ///
+    /// `transformers` opens a model whose `dim_att` is not its `n_embd`, but cannot run it: its state has `n_embd` channels.
+    ///
     /// # Errors
     /// [`Error::Io`], or [`Error::Format`] when the format cannot hold the model: a number too large for `f16`, or
     /// `bf16` asked of rwkv.cpp. What was there before stays then.
@@ -98,9 +100,11 @@ impl Checkpoint {
         let header =
             safetensors::header(tensors.iter().map(|(new, _, tensor, dtype)| (new.as_str(), *dtype, tensor.shape)));
         write(path, &header, |file| {
-            tensors
-                .iter()
-                .try_for_each(|(_, name, tensor, dtype)| write_numbers(path, file, name, *tensor, *dtype, None))
+            tensors.iter().try_for_each(|(_, name, tensor, dtype)| {
+                write_numbers(path, file, name, *tensor, *dtype, None)?;
+                self.release(name);
+                Ok(())
+            })
         })
     }
 
@@ -122,6 +126,7 @@ impl Checkpoint {
                 file.write_all(&header).map_err(Error::io("write", path))?;
                 let map = name.ends_with(".time_decay").then_some(ggmf::stored_decay as fn(f32) -> f32);
                 write_numbers(path, file, name, tensor, dtype, map)?;
+                self.release(name);
             }
             Ok(())
         })

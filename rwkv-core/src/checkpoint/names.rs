@@ -15,7 +15,7 @@
 
 /// What Hugging Face puts before every name but the head's.
 const PREFIX: &str = "rwkv.";
-/// What DeepSpeed's wrapper puts before every name.
+/// What the wrapper of DeepSpeed puts before every name.
 const WRAPPER: &str = "_forward_module.";
 
 /// Parts of a name, officially and in Hugging Face's naming.

@@ -18,7 +18,7 @@ const METADATA: &str = "__metadata__";
 
 /// Whether a file begins as a safetensors file does.
 pub(super) fn is_safetensors(bytes: &[u8]) -> bool {
-    bytes.get(8) == Some(&b'{') && bytes[..8].as_array().is_some_and(|x| u64::from_le_bytes(*x) <= MAX_HEADER_BYTES)
+    bytes.get(8) == Some(&b'{') && bytes.first_chunk::<8>().is_some_and(|x| u64::from_le_bytes(*x) <= MAX_HEADER_BYTES)
 }
 
 #[derive(Deserialize)]
