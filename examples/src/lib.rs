@@ -9,12 +9,14 @@ pub mod chat;
 pub mod convert;
 pub mod corpus;
 pub mod generate;
+pub mod inspect;
 pub mod logits;
 pub mod model;
 pub mod progress;
 pub mod quickstart;
 pub mod report;
 pub mod sampling;
+pub mod speed;
 pub mod train;
 
 pub use backend::Backend;
