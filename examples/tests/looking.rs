@@ -9,7 +9,7 @@ use support::{Folder, failure, success};
 fn trained() -> (Folder, String) {
     let folder = Folder::new();
     // Enough to learn which letter follows which, so that predictions use the prompt.
-    folder.train(&["--steps", "150"]);
+    folder.train_for("150", &[]);
     let run = folder.arg("run");
     (folder, run)
 }

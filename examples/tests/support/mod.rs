@@ -63,9 +63,14 @@ impl Folder {
 
     /// Trains a tiny model into `run`.
     pub fn train(&self, extra: &[&str]) -> String {
+        self.train_for("20", extra)
+    }
+
+    /// Trains a tiny model into `run`, for so many steps.
+    pub fn train_for(&self, steps: &str, extra: &[&str]) -> String {
         let (text, out) = (self.arg("text.txt"), self.arg("run"));
         let mut args = vec!["--text", &text, "--out", &out, "--n-layer", "2", "--n-embd", "32", "--ctx-len", "16"];
-        args.extend(["--steps", "20", "--batch-size", "4", "--warmup-steps", "2", "--lr-init", "1e-2", "--json"]);
+        args.extend(["--steps", steps, "--batch-size", "4", "--warmup-steps", "2", "--lr-init", "1e-2", "--json"]);
         args.extend(["--save-every", "10", "--log-every", "5"]);
         args.extend(extra);
         success("train", &args)
