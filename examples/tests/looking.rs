@@ -89,7 +89,7 @@ fn inspect_draws_the_decays_and_traces_a_prediction() {
     assert!(clean > 0.5 && corrupted < clean, "{clean} {corrupted}");
     let effects = numbers(&report["token_effects"]);
     let most = report["corrupt"]["start"].as_u64().expect("a token") as usize;
-    assert!(effects.iter().all(|x| *x <= effects[most]));
+    assert!(effects[..11].iter().all(|x| *x <= effects[most]) && most < 11, "the last token is left out");
     assert!((clean - corrupted - effects[most]).abs() < 1e-4, "noise on the one token that matters most");
     // What comes out of the last layer at the last token is what the head reads: putting it back mends everything.
     let restored: Vec<Vec<f64>> = report["restored"].as_array().expect("layers").iter().map(numbers).collect();

@@ -25,7 +25,7 @@ const MAX_TOKENS: usize = 128;
 /// Plots the decay of every channel, and traces which tokens of a prompt a prediction used.
 ///
 /// Noise is added to the embeddings of one token at a time, which shows how much the prediction needs each. Then, with
-/// noise on the token that it needs most (or on --corrupt), the clean residual stream is put back at one token and
+/// noise on the token before the last that it needs most (or on --corrupt), the clean residual stream is put back at one token and
 /// layer at a time: where that mends the prediction, the information passed through.
 #[derive(Parser)]
 struct Args {
@@ -40,7 +40,7 @@ struct Args {
     /// Text whose first token is the prediction [default: the most probable token].
     #[arg(long, requires = "prompt")]
     target: Option<String>,
-    /// Tokens to add noise to, counted from 0, the end left out, as in 2..5 [default: the one that matters most].
+    /// Tokens to add noise to, counted from 0, the end left out, as in 2..5 [default: the one before the last that matters most].
     #[arg(long, requires = "prompt", value_name = "FROM..TO", value_parser = range)]
     corrupt: Option<Range<usize>>,
     /// Standard deviation of the noise, as a multiple of that of the embeddings.

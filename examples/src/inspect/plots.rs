@@ -3,6 +3,7 @@
 use super::Traced;
 use crate::Failure;
 use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
 use std::fmt::Display;
 
 /// The decay of every layer's channels in order: one line a layer, from blue (first) to red (last).
@@ -83,9 +84,8 @@ pub(super) fn trace(traced: &Traced) -> Result<String, Failure> {
             .configure_mesh()
             .disable_mesh()
             .x_desc("layer whose output is put back (tokens with noise are starred)")
-            .x_labels(layers.min(20))
+            .x_labels(0)
             .y_labels(0)
-            .x_label_formatter(&|x| format!("{x:.0}"))
             .label_style(("sans-serif", 13))
             .draw()
             .map_err(say)?;
@@ -96,7 +96,12 @@ pub(super) fn trace(traced: &Traced) -> Result<String, Failure> {
             Rectangle::new([(l as f64, t as f64), (l as f64 + 1.0, t as f64 + 1.0)], colour.filled())
         });
         chart.draw_series(cells).map_err(say)?;
-        let style = TextStyle::from(("sans-serif", 13).into_font()).pos(pos_right_middle());
+        let style = TextStyle::from(("sans-serif", 13).into_font()).pos(Pos::new(HPos::Right, VPos::Center));
+        let below = TextStyle::from(("sans-serif", 13).into_font()).pos(Pos::new(HPos::Center, VPos::Top));
+        for l in (0..layers).step_by(layers.div_ceil(20)) {
+            let (x, y) = chart.backend_coord(&(l as f64 + 0.5, count as f64));
+            area.draw(&Text::new(l.to_string(), (x, y + 6), below.clone())).map_err(say)?;
+        }
         for t in 0..count {
             let (x, y) = chart.backend_coord(&(0.0, t as f64 + 0.5));
             area.draw(&Text::new(label(t as f64), (x - 6, y), style.clone())).map_err(say)?;
@@ -104,11 +109,6 @@ pub(super) fn trace(traced: &Traced) -> Result<String, Failure> {
         area.present().map_err(say)?;
     }
     Ok(svg)
-}
-
-fn pos_right_middle() -> plotters::style::text_anchor::Pos {
-    use plotters::style::text_anchor::{HPos, Pos, VPos};
-    Pos::new(HPos::Right, VPos::Center)
 }
 
 fn say(error: impl Display) -> Failure {

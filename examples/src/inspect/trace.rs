@@ -73,7 +73,8 @@ pub(super) fn run<B: RwkvBackend>(
     let token_effects: Vec<f64> = target_of(logits).into_iter().map(|p| clean[target] - p).collect();
 
     let corrupt = corrupt.unwrap_or_else(|| {
-        let most = (0..count).max_by(|&i, &j| token_effects[i].total_cmp(&token_effects[j])).unwrap_or(0);
+        // The last token always matters, and its way is no news.
+        let most = (0..(count - 1).max(1)).max_by(|&i, &j| token_effects[i].total_cmp(&token_effects[j])).unwrap_or(0);
         most..most + 1
     });
     let all = added(&|_, token| corrupt.contains(&token));
