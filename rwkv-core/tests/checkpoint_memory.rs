@@ -8,7 +8,7 @@ use chacha20::ChaCha8Rng;
 use rand::{Rng, RngExt, SeedableRng};
 use rwkv_core::checkpoint::{Checkpoint, ExportOptions, FileDtype, Format, save};
 use rwkv_core::config::RwkvConfig;
-use rwkv_core::model::Rwkv;
+use rwkv_core::model::{Precision, Rwkv};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -190,5 +190,27 @@ fn loading_takes_the_weights_and_one_tensor() {
         assert!(loading >= weights, "the weights themselves are counted");
         assert!(loading < weights + largest, "loading took {loading} bytes for {weights} of weights");
         assert!(opening < 200_000 && exporting < 200_000, "{opening}, {exporting}");
+    }
+}
+
+#[test]
+fn loading_in_fewer_bits_never_holds_the_weights_in_more() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = RwkvConfig { dim_att: 192, dim_ffn: 400, ..RwkvConfig::new(1000, 4, 128) };
+    let official = folder.path().join("model.safetensors");
+    save(&Rwkv::<Flex>::new(&config, 0, &Default::default()), &official).expect("saves");
+    let checkpoint = Checkpoint::open(&official).expect("opens");
+    let matrices = 2 * config.vocab_size * config.n_embd + config.n_layer * (4 * 192 * 128 + 2 * 400 * 128 + 128 * 128);
+    let vectors = config.num_params() - matrices;
+    for (precision, bytes) in [(Precision::Bf16, 2), (Precision::F16, 2), (Precision::Int8, 1)] {
+        let (model, loading) = peak_of(|| checkpoint.model_in::<Flex>(precision, &Default::default()).expect("loads"));
+        assert!(model.only_runs());
+        // With `int8` the embedding table has two bytes a number, and every row a scale.
+        let table = if bytes == 1 { config.vocab_size * config.n_embd } else { 0 };
+        let scales = if bytes == 1 { 4 * (1000 + 4 * (3 * 192 + 128 + 400 + 2 * 128)) } else { 0 };
+        let weights = bytes * matrices + table + scales + 4 * vectors;
+        println!("{}: {weights} bytes of weights, loading {loading}", precision.name());
+        assert!(loading >= weights, "the weights themselves are counted: {loading} of {weights}");
+        assert!(loading < weights + 100_000, "loading took {loading} bytes for {weights} of weights");
     }
 }
