@@ -103,7 +103,7 @@ fn spread(to_x: &mut [f32], to_mu: &mut [f32], first: usize, tokens: &Tokens<'_>
         for (((to_mu, x), previous), here) in to_mu.iter_mut().zip(x).zip(previous).zip(here) {
             *to_mu += (x - previous) * here;
         }
-        if (row + 1) % tokens.time == 0 {
+        if (row + 1).is_multiple_of(tokens.time) {
             for ((to_x, here), mu) in to_x.iter_mut().zip(here).zip(mu) {
                 *to_x = mu * here;
             }

@@ -51,7 +51,7 @@ pub const EMPTY_EXPONENT: f32 = -1e38;
 
 /// What [`RwkvBackend::wkv_forward`] reads.
 ///
-/// `k` and `v` have the activations' dtype; the rest has the state's ([`inner_dtype`](super::inner_dtype)), so that long sums stay exact.
+/// `k` and `v` have the activations' dtype; the rest has the state's ([`inner_dtype`]), so that long sums stay exact.
 #[derive(Debug, Clone)]
 pub struct WkvInputs<B: Backend> {
     /// Log-decay per step, `−exp(time_decay)`, `[C]`.
