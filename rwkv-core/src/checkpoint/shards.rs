@@ -23,6 +23,7 @@ pub(super) fn is_index(bytes: &[u8]) -> bool {
 ///
 /// # Errors
 /// [`Error::Format`] when it is no index, or names a file outside its own folder.
+#[cfg(feature = "hub")]
 pub(super) fn files(path: &Path, index: &[u8]) -> Result<BTreeSet<String>> {
     Ok(parse(path, index)?.into_values().collect())
 }
