@@ -19,7 +19,7 @@ pub type Decode<'a> = dyn Fn(&[u32]) -> Result<Vec<u8>> + 'a;
 /// # #[cfg(feature = "flex")] {
 /// type B = burn::backend::Flex;
 /// let model = Rwkv::<B>::new(&RwkvConfig::new(256, 2, 32), 0, &Default::default());
-/// let tokenizer = Tokenizer::Byte(ByteTokenizer::default());
+/// let tokenizer = ByteTokenizer::default();
 /// let decode = |ids: &[u32]| tokenizer.decode(ids);
 /// let output = Output {
 ///     decode: Some(&decode),
