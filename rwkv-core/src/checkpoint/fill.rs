@@ -33,17 +33,31 @@ impl Checkpoint {
     /// [`Error::Tensor`] when a parameter of the model is not in the file, [`Error::Config`] when the backend or its
     /// device has no such numbers.
     pub fn model_in<B: RwkvBackend>(&self, precision: Precision, device: &B::Device) -> Result<Rwkv<B>> {
-        match precision.packing() {
-            Some(packing) if B::PACKS_WEIGHTS => self.packed_model(packing, device),
-            _ => self.tensor_model(precision, device),
+        if B::PACKS_WEIGHTS {
+            self.packed_model(precision.packing(), device)
+        } else {
+            self.tensor_model(precision, device)
         }
     }
 
-    /// [`Self::model_in`] with tensors of that dtype on any backend.
+    /// [`Self::model_in`] with tensors of that dtype on any backend, none of them larger than the device can hold.
     ///
     /// # Errors
     /// As [`Self::model_in`].
-    pub fn tensor_model<B: Backend>(&self, precision: Precision, device: &B::Device) -> Result<Rwkv<B>> {
+    pub fn tensor_model<B: RwkvBackend>(&self, precision: Precision, device: &B::Device) -> Result<Rwkv<B>> {
+        self.tensor_model_within(precision, B::max_tensor_bytes(device), device)
+    }
+
+    /// [`Self::tensor_model`] with matrices of at most so many bytes: larger ones are cut into pieces.
+    ///
+    /// # Errors
+    /// As [`Self::model_in`].
+    pub fn tensor_model_within<B: Backend>(
+        &self,
+        precision: Precision,
+        max_bytes: usize,
+        device: &B::Device,
+    ) -> Result<Rwkv<B>> {
         let unusable = |expected: &str| Error::config("dtype", expected, precision.name());
         let dtype = precision.dtype().ok_or_else(|| unusable("f32, f16 or bf16 on this backend"))?;
         if !B::supports_dtype(device, dtype) {
@@ -51,7 +65,39 @@ impl Checkpoint {
         }
         let mut model = Rwkv::new(self.config(), 0, device);
         model.set_rescale_every(precision.rescale_every());
+        let divided_by = |name: &str| precision::divisor(name, precision.rescale_every());
+        let too_large = |[a, b]: [usize; 2]| a * b * dtype.size() > max_bytes;
+        if too_large(model.emb.shape()) {
+            model.emb.cut(self.pieces("emb.weight", dtype, 1.0, max_bytes, device)?);
+        }
+        for (name, projection) in model.projections_mut() {
+            if too_large(projection.shape()) {
+                projection.cut(self.pieces(&name, dtype, divided_by(&name), max_bytes, device)?);
+            }
+        }
         self.fill(model, dtype, precision.rescale_every())
+    }
+
+    /// A matrix as tensors of consecutive rows in the file's order, each of at most so many bytes (or one row).
+    fn pieces<B: Backend>(
+        &self,
+        name: &str,
+        dtype: DType,
+        divisor: f32,
+        max_bytes: usize,
+        device: &B::Device,
+    ) -> Result<Vec<Tensor<B, 2>>> {
+        let stored = self.tensor(name).ok_or_else(|| self.lacks(name))?;
+        let &[_, columns] = stored.shape else { return Err(self.lacks(name)) };
+        let rows = (max_bytes / (columns * dtype.size())).max(1);
+        let piece = |bytes: &[u8]| {
+            let shape = [bytes.len() / (columns * stored.dtype.size()), columns];
+            let data = weights(name, StoredTensor { shape: &shape, dtype: stored.dtype, bytes }, divisor);
+            Tensor::from_data(data, (device, dtype))
+        };
+        let pieces = stored.bytes.chunks(rows * columns * stored.dtype.size()).map(piece).collect();
+        self.release(name);
+        Ok(pieces)
     }
 
     fn packed_model<B: Backend>(&self, packing: Packing, device: &B::Device) -> Result<Rwkv<B>> {

@@ -148,10 +148,12 @@ impl<B: Backend> Rwkv<B> {
         self.rescale_every = layers;
     }
 
-    /// Whether weights were packed or rescaled: such a model computes, but cannot be trained or saved.
+    /// Whether weights were packed, cut or rescaled: such a model computes, but cannot be trained or saved.
     #[must_use]
     pub fn only_runs(&self) -> bool {
-        self.emb.packed().is_some() || self.rescale_every > 0
+        let mut model = self.clone();
+        let replaced = model.projections_mut().iter().any(|(_, projection)| projection.weight().is_none());
+        replaced || self.emb.weight().is_none() || self.rescale_every > 0
     }
 
     /// The state before any token, for `batch` sequences.

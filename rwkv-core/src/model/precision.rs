@@ -8,8 +8,8 @@ use std::str::FromStr;
 /// The numbers of the matrices and of the embedding table. Everything else — layer norms, `time_*`, the WKV state and its
 /// arithmetic, logits — is `f32` always.
 ///
-/// Where tensors are in main memory, the smaller kinds are [packed](crate::ops::packed): the weights take less memory and
-/// time, and the arithmetic is `f32`. Elsewhere the matrices and the residual stream are tensors of that dtype, as far
+/// Where tensors are in main memory, weights are [packed](crate::ops::packed): fewer bits take less memory and time, and the
+/// arithmetic is `f32`. Elsewhere the matrices and the residual stream are tensors of that dtype, as far
 /// as the device has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Precision {
@@ -44,14 +44,14 @@ impl Precision {
         }
     }
 
-    /// How a matrix of this precision is packed; nothing for `f32`.
+    /// How a matrix of this precision is packed.
     #[must_use]
-    pub fn packing(self) -> Option<Packing> {
+    pub fn packing(self) -> Packing {
         match self {
-            Self::F32 => None,
-            Self::F16 => Some(Packing::F16),
-            Self::Bf16 => Some(Packing::Bf16),
-            Self::Int8 => Some(Packing::Int8),
+            Self::F32 => Packing::F32,
+            Self::F16 => Packing::F16,
+            Self::Bf16 => Packing::Bf16,
+            Self::Int8 => Packing::Int8,
         }
     }
 

@@ -1,20 +1,22 @@
-//! The model's matrices: parameters that train, or packed numbers that only run.
+//! The model's matrices: parameters that train, or numbers that only run, packed or in pieces.
 
 use super::init::Initializer;
 use crate::ops::RwkvBackend;
 use crate::ops::packed::{PackedMatrix, packed_linear, packed_rows};
 use burn::module::{Module, Param};
 use burn::tensor::backend::Backend;
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{DType, Int, Tensor};
 
 /// A projection without bias, as everywhere in RWKV-4: `y = W·x`.
 ///
-/// The weight is a parameter, `[in, out]`, unless [`Self::pack`] replaced it by a [`PackedMatrix`], `[out, in]`.
+/// The weight is a parameter, `[in, out]`, unless [`Self::pack`] replaced it by a [`PackedMatrix`], `[out, in]`, or
+/// [`Self::cut`] by tensors that a device with small buffers can hold.
 #[derive(Module, Debug)]
 pub struct Projection<B: Backend> {
     weight: Option<Param<Tensor<B, 2>>>,
     #[module(skip)]
     packed: Option<PackedMatrix>,
+    pieces: Vec<Tensor<B, 2>>, // [in, out_i]
 }
 
 impl<B: Backend> Projection<B> {
@@ -25,7 +27,7 @@ impl<B: Backend> Projection<B> {
     /// A projection with this weight, `[in, out]`.
     #[must_use]
     pub fn from_weight(weight: Param<Tensor<B, 2>>) -> Self {
-        Self { weight: Some(weight), packed: None }
+        Self { weight: Some(weight), packed: None, pieces: Vec::new() }
     }
 
     /// The parameter, `[in, out]`; nothing when the weight is packed.
@@ -46,15 +48,52 @@ impl<B: Backend> Projection<B> {
     /// When it is of another shape.
     pub fn pack(&mut self, packed: PackedMatrix) {
         assert_eq!([packed.columns(), packed.rows()], self.shape(), "a packed weight of another shape");
-        *self = Self { weight: None, packed: Some(packed) };
+        *self = Self { weight: None, packed: Some(packed), pieces: Vec::new() };
+    }
+
+    /// Puts consecutive columns of the weight, `[in, out_i]`, in the place of the parameter.
+    ///
+    /// # Panics
+    /// When together they are of another shape.
+    pub fn cut(&mut self, pieces: Vec<Tensor<B, 2>>) {
+        let [inputs, out] = self.shape();
+        assert!(pieces.iter().all(|piece| piece.dims()[0] == inputs), "pieces of another height");
+        assert_eq!(pieces.iter().map(|piece| piece.dims()[1]).sum::<usize>(), out, "pieces of another width");
+        *self = Self { weight: None, packed: None, pieces };
+    }
+
+    /// A weight that is no parameter, `[in, out]`, row by row.
+    pub(crate) fn values(&self) -> Option<Vec<f32>> {
+        let [inputs, out] = self.shape();
+        match held(&self.weight, &self.packed, &self.pieces) {
+            Held::Parameter(_) => None,
+            Held::Packed(packed) => {
+                let rows = packed.unpack();
+                Some((0..inputs).flat_map(|i| rows.iter().skip(i).step_by(inputs).copied()).collect())
+            }
+            Held::Pieces(pieces) => {
+                let mut values = vec![0.0; inputs * out];
+                let mut first = 0;
+                for piece in pieces {
+                    let width = piece.dims()[1];
+                    let numbers = host(piece.clone());
+                    for (row, numbers) in values.chunks_exact_mut(out).zip(numbers.chunks_exact(width)) {
+                        row[first..first + width].copy_from_slice(numbers);
+                    }
+                    first += width;
+                }
+                Some(values)
+            }
+        }
     }
 
     /// Inputs and outputs.
     #[must_use]
     pub fn shape(&self) -> [usize; 2] {
-        match held(&self.weight, &self.packed) {
+        match held(&self.weight, &self.packed, &self.pieces) {
             Held::Parameter(weight) => weight.lazy_shape().dims(),
             Held::Packed(packed) => [packed.columns(), packed.rows()],
+            Held::Pieces(pieces) => [pieces[0].dims()[0], pieces.iter().map(|piece| piece.dims()[1]).sum()],
         }
     }
 }
@@ -62,9 +101,12 @@ impl<B: Backend> Projection<B> {
 impl<B: RwkvBackend> Projection<B> {
     /// Projects every row: `[N, in]` to `[N, out]`.
     pub fn rows(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
-        match held(&self.weight, &self.packed) {
+        match held(&self.weight, &self.packed, &self.pieces) {
             Held::Parameter(weight) => x.matmul(weight.val()),
             Held::Packed(packed) => packed_linear(x, packed),
+            Held::Pieces(pieces) => {
+                Tensor::cat(pieces.iter().map(|piece| x.clone().matmul(piece.clone())).collect(), 1)
+            }
         }
     }
 
@@ -80,17 +122,19 @@ impl<B: RwkvBackend> Projection<B> {
     }
 }
 
-/// The embedding table, `[V, C]`: a parameter, unless [`Self::pack`] replaced it.
+/// The embedding table, `[V, C]`: a parameter, unless [`Self::pack`] or [`Self::cut`] replaced it.
 #[derive(Module, Debug)]
 pub struct Embedding<B: Backend> {
     weight: Option<Param<Tensor<B, 2>>>,
     #[module(skip)]
     packed: Option<PackedMatrix>,
+    pieces: Vec<Tensor<B, 2>>, // [V_i, C]
 }
 
 impl<B: Backend> Embedding<B> {
     pub(super) fn new(init: &Initializer<'_, B>, name: &str, vocab: usize, width: usize) -> Self {
-        Self { weight: Some(init.tensor(&format!("{name}.weight"), [vocab, width])), packed: None }
+        let weight = init.tensor(&format!("{name}.weight"), [vocab, width]);
+        Self { weight: Some(weight), packed: None, pieces: Vec::new() }
     }
 
     /// The parameter; nothing when the table is packed.
@@ -111,23 +155,45 @@ impl<B: Backend> Embedding<B> {
     /// When it is of another shape.
     pub fn pack(&mut self, packed: PackedMatrix) {
         assert_eq!([packed.rows(), packed.columns()], self.shape(), "a packed table of another shape");
-        *self = Self { weight: None, packed: Some(packed) };
+        *self = Self { weight: None, packed: Some(packed), pieces: Vec::new() };
+    }
+
+    /// Puts consecutive rows of the table, `[V_i, C]`, in the place of the parameter.
+    ///
+    /// # Panics
+    /// When together they are of another shape.
+    pub fn cut(&mut self, pieces: Vec<Tensor<B, 2>>) {
+        let [vocab, width] = self.shape();
+        assert!(pieces.iter().all(|piece| piece.dims()[1] == width), "pieces of another width");
+        assert_eq!(pieces.iter().map(|piece| piece.dims()[0]).sum::<usize>(), vocab, "pieces of another height");
+        *self = Self { weight: None, packed: None, pieces };
+    }
+
+    /// A table that is no parameter, row by row.
+    pub(crate) fn values(&self) -> Option<Vec<f32>> {
+        match held(&self.weight, &self.packed, &self.pieces) {
+            Held::Parameter(_) => None,
+            Held::Packed(packed) => Some(packed.unpack()),
+            Held::Pieces(pieces) => Some(pieces.iter().flat_map(|piece| host(piece.clone())).collect()),
+        }
     }
 
     /// `V` and `C`.
     #[must_use]
     pub fn shape(&self) -> [usize; 2] {
-        match held(&self.weight, &self.packed) {
+        match held(&self.weight, &self.packed, &self.pieces) {
             Held::Parameter(weight) => weight.lazy_shape().dims(),
             Held::Packed(packed) => [packed.rows(), packed.columns()],
+            Held::Pieces(pieces) => [pieces.iter().map(|piece| piece.dims()[0]).sum(), pieces[0].dims()[1]],
         }
     }
 
     /// Rows of the table: `[B, T]` to `[B, T, C]`.
     pub fn forward(&self, tokens: Tensor<B, 2, Int>) -> Tensor<B, 3> {
-        match held(&self.weight, &self.packed) {
+        match held(&self.weight, &self.packed, &self.pieces) {
             Held::Parameter(weight) => burn::tensor::module::embedding(weight.val(), tokens),
             Held::Packed(packed) => packed_rows(packed, tokens),
+            Held::Pieces(pieces) => rows_of_pieces(pieces, tokens),
         }
     }
 }
@@ -136,13 +202,41 @@ impl<B: Backend> Embedding<B> {
 enum Held<'a, B: Backend> {
     Parameter(&'a Param<Tensor<B, 2>>),
     Packed(&'a PackedMatrix),
+    Pieces(&'a [Tensor<B, 2>]),
 }
 
-/// Two fields, because an enum of them would add its variant's name to the parameter's official one.
-fn held<'a, B: Backend>(weight: &'a Option<Param<Tensor<B, 2>>>, packed: &'a Option<PackedMatrix>) -> Held<'a, B> {
+/// Fields of their own, because an enum of them would add its variant's name to the parameter's official one.
+fn held<'a, B: Backend>(
+    weight: &'a Option<Param<Tensor<B, 2>>>,
+    packed: &'a Option<PackedMatrix>,
+    pieces: &'a [Tensor<B, 2>],
+) -> Held<'a, B> {
     match (weight, packed) {
         (Some(weight), _) => Held::Parameter(weight),
         (None, Some(packed)) => Held::Packed(packed),
-        (None, None) => unreachable!("`new` sets the first field, and `pack` sets the second when it clears it"),
+        (None, None) => Held::Pieces(pieces),
     }
+}
+
+/// Rows of a table in pieces: every piece gives its own rows, and zeros in the place of the others'.
+fn rows_of_pieces<B: Backend>(pieces: &[Tensor<B, 2>], tokens: Tensor<B, 2, Int>) -> Tensor<B, 3> {
+    let mut first = 0;
+    let mut rows: Option<Tensor<B, 3>> = None;
+    for piece in pieces {
+        let count = piece.dims()[0] as i64;
+        let local = tokens.clone() - first;
+        let own = local.clone().greater_equal_elem(0).bool_and(local.clone().lower_elem(count));
+        let own = own.float().cast(piece.dtype()).unsqueeze_dim::<3>(2); // [B, T, 1]
+        let of_piece = burn::tensor::module::embedding(piece.clone(), local.clamp(0, count - 1)) * own;
+        rows = Some(match rows {
+            None => of_piece,
+            Some(sum) => sum + of_piece,
+        });
+        first += count;
+    }
+    rows.expect("a table has at least one piece")
+}
+
+fn host<B: Backend>(tensor: Tensor<B, 2>) -> Vec<f32> {
+    tensor.into_data().convert_dtype(DType::F32).iter::<f32>().collect()
 }

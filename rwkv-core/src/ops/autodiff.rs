@@ -16,6 +16,10 @@ use std::marker::PhantomData;
 impl<B: RwkvBackend, C: CheckpointStrategy> RwkvBackend for Autodiff<B, C> {
     const PACKS_WEIGHTS: bool = B::PACKS_WEIGHTS;
 
+    fn max_tensor_bytes(device: &Self::Device) -> usize {
+        B::max_tensor_bytes(device)
+    }
+
     fn wkv_forward(inputs: WkvInputs<Self>, with_lse: bool) -> WkvForward<Self> {
         wkv::autodiff::forward(inputs, with_lse)
     }

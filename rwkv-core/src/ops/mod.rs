@@ -18,7 +18,7 @@
 //! | [`layer_norm`](layer_norm::layer_norm) | `(x − mean)/√(variance + ε) ⊙ γ + β` |
 //! | [`gate`](gate::gate) | `σ(r) ⊙ y` |
 //! | [`squared_relu`](squared_relu::squared_relu) | `max(x, 0)²` |
-//! | [`packed_linear`](packed::packed_linear) | `x·Wᵀ` for weights in `bf16`, `f16` or `int8` |
+//! | [`packed_linear`](packed::packed_linear) | `x·Wᵀ` for weights in `f32`, `bf16`, `f16` or `int8` |
 //! | [`cross_entropy`](cross_entropy::cross_entropy) | `ln Σ e^{logits} − logit of the target`, with L2Wrap |
 
 mod autodiff;
@@ -44,9 +44,15 @@ use wkv::{WkvForward, WkvGradients, WkvInputs, WkvSaved};
 /// implementation because it would leave no room for the kernels. Shapes are those of the checked entry of each
 /// operation, which is where to call it; a `_backward` returns the gradients of the inputs, in their order.
 pub trait RwkvBackend: Backend {
-    /// Whether weights below `f32` are best kept as a [`PackedMatrix`]: true where tensors are in main memory. Elsewhere
-    /// they are tensors of that dtype.
+    /// Whether the weights of a model that only runs are best kept as [`PackedMatrix`]es: true where tensors are in main
+    /// memory. Elsewhere they are tensors.
     const PACKS_WEIGHTS: bool = false;
+
+    /// The largest tensor that the device can hold: a limit of some GPUs and drivers, 128 MiB where WebGPU guarantees
+    /// no more.
+    fn max_tensor_bytes(_device: &Self::Device) -> usize {
+        usize::MAX
+    }
 
     /// The WKV recurrence over a sequence. With `with_lse` the result also carries what [`Self::wkv_backward`] needs.
     ///

@@ -62,7 +62,7 @@ impl<B: Backend> Rwkv<B> {
         let mut digests = Digests::default();
         self.visit(&mut digests);
         let mut parameters = digests.found;
-        parameters.extend(self.packed_digests());
+        parameters.extend(self.other_digests());
         parameters.sort();
         let mut hash = Xxh3::new();
         for (name, shape, digest) in parameters {
@@ -80,21 +80,14 @@ impl<B: Backend> Rwkv<B> {
 type Digest = (String, Vec<usize>, u128);
 
 impl<B: Backend> Rwkv<B> {
-    /// Digests of packed weights: those of the numbers that they stand for.
-    fn packed_digests(&self) -> Vec<Digest> {
-        let mut digests = Vec::new();
-        if let Some(table) = self.emb.packed() {
-            digests.push(("emb.weight".to_owned(), vec![table.rows(), table.columns()], hash(&table.unpack())));
-        }
-        for (name, projection) in self.clone().projections_mut() {
-            if let Some(packed) = projection.packed() {
-                let (out, inputs, rows) = (packed.rows(), packed.columns(), packed.unpack());
-                let columns: Vec<f32> =
-                    (0..inputs).flat_map(|i| rows.iter().skip(i).step_by(inputs).copied()).collect();
-                digests.push((name, vec![inputs, out], hash(&columns)));
-            }
-        }
-        digests
+    /// Digests of the weights that are no parameters.
+    fn other_digests(&self) -> Vec<Digest> {
+        let table = self.emb.values().map(|values| ("emb.weight".to_owned(), self.emb.shape().to_vec(), hash(&values)));
+        let mut model = self.clone();
+        let projections = model.projections_mut().into_iter().filter_map(|(name, projection)| {
+            projection.values().map(|values| (name, projection.shape().to_vec(), hash(&values)))
+        });
+        table.into_iter().chain(projections).collect()
     }
 }
 

@@ -196,7 +196,7 @@ fn packed_linear_matches_f64<B: RwkvBackend>(device: &B::Device) {
     let at = &(device, DType::F32);
     // Few and many rows of x; one output, a whole tile, and more; widths around the kernel's step.
     for [count, width, outputs] in [[1, 5, 3], [1, 200, 64], [4, 64, 130], [5, 63, 65], [70, 128, 20]] {
-        for packing in [Packing::Bf16, Packing::F16, Packing::Int8] {
+        for packing in [Packing::F32, Packing::Bf16, Packing::F16, Packing::Int8] {
             let mut rng = StdRng::seed_from_u64(6);
             let weight = random(&mut rng, width * outputs, 1.0);
             let weight = PackedMatrix::pack(packing, outputs, width, |row, out| {

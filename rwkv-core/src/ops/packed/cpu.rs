@@ -53,6 +53,9 @@ fn dots(out: &mut [f32], weight: &PackedMatrix, start: usize, x: &[f32]) {
     let width = x.len();
     let range = start * width..(start + out.len()) * width;
     match weight.numbers() {
+        Numbers::F32(numbers) => {
+            out.iter_mut().zip(numbers[range].chunks_exact(width)).for_each(|(out, row)| *out = dot(row, x, |w| w));
+        }
         Numbers::Bf16(bits) => {
             out.iter_mut().zip(bits[range].chunks_exact(width)).for_each(|(out, row)| *out = dot(row, x, from_bf16));
         }
@@ -86,12 +89,19 @@ fn dot<T: Copy>(row: &[T], x: &[f32], f: impl Fn(T) -> f32) -> f32 {
 #[inline(always)]
 fn multiply(out: &Columns<'_>, weight: &PackedMatrix, start: usize, len: usize, x: &[f32]) {
     let width = weight.columns();
-    let mut tile = vec![0.0; len * width];
-    for (row, tile) in tile.chunks_exact_mut(width).enumerate() {
-        weight.unpack_row(start + row, tile);
-    }
+    let unpacked; // where the numbers are no `f32` yet
+    let tile = if let Numbers::F32(numbers) = weight.numbers() {
+        &numbers[start * width..(start + len) * width]
+    } else {
+        let mut rows = vec![0.0; len * width];
+        for (row, out) in rows.chunks_exact_mut(width).enumerate() {
+            weight.unpack_row(start + row, out);
+        }
+        unpacked = rows;
+        &unpacked
+    };
     let mut product = vec![0.0; x.len() / width * len];
-    times_transposed(x, &tile, &mut product, width);
+    times_transposed(x, tile, &mut product, width);
     for (row, product) in product.chunks_exact(len).enumerate() {
         // SAFETY: this task alone owns columns `start .. start + len`, and the slice ends with the statement.
         unsafe { out.row(row, start, len) }.copy_from_slice(product);

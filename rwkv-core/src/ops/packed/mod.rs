@@ -1,4 +1,5 @@
-//! Weights in main memory in fewer bits than the arithmetic: products with a matrix stored as `bf16`, `f16` or `int8`.
+//! Weights in main memory, laid out for running and in as many bits as wanted: products with a matrix stored as `f32`, `bf16`,
+//! `f16` or `int8`.
 //!
 //! Reading the weights is what a token costs on a CPU, so halving or quartering them nearly halves or quarters its time.
 //! All arithmetic stays `f32`.

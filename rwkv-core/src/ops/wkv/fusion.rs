@@ -9,6 +9,12 @@ use burn_fusion::{Fusion, FusionBackend, FusionRuntime};
 use burn_ir::{CustomOpIr, HandleContainer, OperationIr, TensorIr};
 
 impl<B: FusionBackend + RwkvBackend> RwkvBackend for Fusion<B> {
+    const PACKS_WEIGHTS: bool = B::PACKS_WEIGHTS;
+
+    fn max_tensor_bytes(device: &Self::Device) -> usize {
+        B::max_tensor_bytes(device)
+    }
+
     fn wkv_forward(inputs: WkvInputs<Self>, with_lse: bool) -> WkvForward<Self> {
         let [batch, time, channels] = inputs.k.shape().dims();
         let (activations, inside) = (inputs.k.dtype(), inner_dtype(inputs.k.dtype()));

@@ -28,6 +28,11 @@ where
     I: IntElement,
     BT: BoolElement,
 {
+    fn max_tensor_bytes(device: &Self::Device) -> usize {
+        let page = R::client(device).properties().memory.max_page_size;
+        usize::try_from(page).unwrap_or(usize::MAX)
+    }
+
     fn wkv_forward(inputs: WkvInputs<Self>, with_lse: bool) -> WkvForward<Self> {
         let WkvInputs { w, u, k, v, state } = inputs;
         let [w, u, k, v, state] = [w, u, k, v, state].map(into_contiguous);
