@@ -14,6 +14,7 @@ mod ndarray;
 pub(super) mod tensors;
 
 use rayon::prelude::*;
+use std::marker::PhantomData;
 
 /// The methods of [`RwkvBackend`](super::RwkvBackend) on a backend whose tensors are in main memory.
 macro_rules! cpu_operations {
@@ -127,14 +128,58 @@ pub(super) const ROWS: usize = 64;
 /// Elements of a tensor that one task handles, where rows do not matter.
 pub(super) const CHUNK: usize = 1 << 13;
 
-/// Runs `task` on each of `tasks`, which touch `elements` elements in all, with the widest vector instructions there are.
-pub(super) fn run<T: Send>(elements: usize, tasks: impl IntoIterator<Item = T>, task: impl Fn(T) + Send + Sync) {
+/// What one task does. The method has `#[inline(always)]`, which closures and function pointers cannot have: only what is
+/// inlined into [`Call::with_simd`] is compiled for the processor's vector instructions.
+pub(super) trait Kernel<C, T> {
+    /// Does the work of `item`; `context` is what all tasks share.
+    fn run(context: &C, item: T);
+}
+
+/// A type that stands for a function with `#[inline(always)]` as a [`Kernel`].
+macro_rules! kernel {
+    ($name:ident = $function:ident<$($lifetime:lifetime),*>($context:ty, $item:ty)) => {
+        struct $name;
+
+        impl<$($lifetime),*> $crate::ops::cpu::Kernel<$context, $item> for $name {
+            #[inline(always)]
+            fn run(context: &$context, item: $item) {
+                $function(context, item);
+            }
+        }
+    };
+}
+pub(super) use kernel;
+
+/// Runs the kernel on each of `tasks`, which touch `elements` elements in all, with the widest vector instructions there
+/// are.
+pub(super) fn run<K: Kernel<C, T>, C: Sync, T: Send>(
+    _: K,
+    elements: usize,
+    tasks: impl IntoIterator<Item = T>,
+    context: &C,
+) {
     let arch = pulp::Arch::new();
-    let run = |item: T| arch.dispatch(|| task(item));
+    let run = |item: T| arch.dispatch(Call::<K, C, T> { context, item, kernel: PhantomData });
     if elements < PARALLEL_ELEMENTS {
         tasks.into_iter().for_each(run);
     } else {
         tasks.into_iter().collect::<Vec<T>>().into_par_iter().for_each(run);
+    }
+}
+
+/// One call, to be made where the instruction set is known.
+struct Call<'a, K, C, T> {
+    context: &'a C,
+    item: T,
+    kernel: PhantomData<fn(K)>,
+}
+
+impl<K: Kernel<C, T>, C, T> pulp::WithSimd for Call<'_, K, C, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) {
+        K::run(self.context, self.item);
     }
 }
 

@@ -1,8 +1,8 @@
 //! Cross-entropy on the CPU: a row of logits at a time; the gradient is the only table that is written.
 
 use crate::ops::cpu::lanes::{LANES, exp, load, map, store};
-use crate::ops::cpu::run;
 use crate::ops::cpu::tensors::{CpuBackend, read, read_ids, write};
+use crate::ops::cpu::{kernel, run};
 use burn::tensor::ops::{FloatTensor, IntTensor};
 use burn::tensor::{DType, TensorMetadata};
 
@@ -24,7 +24,7 @@ pub(in crate::ops) fn forward<B: CpuBackend>(
     let rows = TASK.div_ceil(vocab);
     let outputs = loss.chunks_mut(rows).zip(lse.chunks_mut(rows));
     let tasks = outputs.zip(logits.chunks(rows * vocab)).zip(targets.chunks(rows));
-    run(logits.len(), tasks, |(((loss, lse), logits), targets)| losses(loss, lse, logits, targets));
+    run(Losses, logits.len(), tasks, &());
     (write::<B>(loss, [count], DType::F32, &device), write::<B>(lse, [count], DType::F32, &device))
 }
 
@@ -46,14 +46,18 @@ pub(in crate::ops) fn backward<B: CpuBackend>(
     let rows = TASK.div_ceil(vocab);
     let tables = out.chunks_mut(rows * vocab).zip(logits.chunks(rows * vocab));
     let tasks = tables.zip(targets.chunks(rows)).zip(lse.chunks(rows)).zip(grad.chunks(rows));
-    run(logits.len(), tasks, |((((out, logits), targets), lse), grad)| {
-        slopes(out, logits, targets, lse, grad, l2_wrap);
-    });
+    run(Slopes, logits.len(), tasks, &l2_wrap);
     write::<B>(out, shape, dtype, &device)
 }
 
+kernel!(Losses = losses<'a>((), LossTask<'a>));
+kernel!(Slopes = slopes<'a>(f32, SlopeTask<'a>));
+
+/// The rows of the losses, the log-denominators, the logits and the targets.
+type LossTask<'a> = (((&'a mut [f32], &'a mut [f32]), &'a [f32]), &'a [i64]);
+
 #[inline(always)]
-fn losses(loss: &mut [f32], lse: &mut [f32], logits: &[f32], targets: &[i64]) {
+fn losses((): &(), (((loss, lse), logits), targets): LossTask<'_>) {
     let vocab = logits.len() / loss.len();
     for (((loss, lse), row), &target) in loss.iter_mut().zip(lse).zip(logits.chunks(vocab)).zip(targets) {
         let (_, largest) = argmax(row);
@@ -69,8 +73,11 @@ fn losses(loss: &mut [f32], lse: &mut [f32], logits: &[f32], targets: &[i64]) {
     }
 }
 
+/// The rows of the logits' gradient, the logits, the targets, the log-denominators and the gradient that arrives.
+type SlopeTask<'a> = ((((&'a mut [f32], &'a [f32]), &'a [i64]), &'a [f32]), &'a [f32]);
+
 #[inline(always)]
-fn slopes(out: &mut [f32], logits: &[f32], targets: &[i64], lse: &[f32], grad: &[f32], l2_wrap: f32) {
+fn slopes(&l2_wrap: &f32, ((((out, logits), targets), lse), grad): SlopeTask<'_>) {
     let vocab = logits.len() / targets.len();
     let rows = out.chunks_mut(vocab).zip(logits.chunks(vocab));
     for ((((out, row), &target), lse), grad) in rows.zip(targets).zip(lse).zip(grad) {

@@ -2,7 +2,7 @@
 
 use crate::ops::cpu::lanes::{LANES, exp, load, map, store};
 use crate::ops::cpu::tensors::{CpuBackend, read, write};
-use crate::ops::cpu::{CHUNK, run};
+use crate::ops::cpu::{CHUNK, kernel, run};
 use burn::tensor::ops::FloatTensor;
 use burn::tensor::{DType, TensorMetadata};
 
@@ -15,7 +15,7 @@ pub(in crate::ops) fn forward<B: CpuBackend>(r: FloatTensor<B>, y: FloatTensor<B
     let (r, y) = (r.as_ref(), y.as_ref());
     let mut out = vec![0.0; y.len()];
     let tasks = out.chunks_mut(CHUNK).zip(r.chunks(CHUNK)).zip(y.chunks(CHUNK));
-    run(y.len(), tasks, |((out, r), y)| gate(out, r, y));
+    run(Gate, y.len(), tasks, &());
     write::<B>(out, shape, dtype, &device)
 }
 
@@ -34,12 +34,18 @@ pub(in crate::ops) fn backward<B: CpuBackend>(
     let (mut to_r, mut to_y) = (vec![0.0; y.len()], vec![0.0; y.len()]);
     let outputs = to_r.chunks_mut(CHUNK).zip(to_y.chunks_mut(CHUNK));
     let tasks = outputs.zip(r.chunks(CHUNK)).zip(y.chunks(CHUNK)).zip(grad.chunks(CHUNK));
-    run(y.len(), tasks, |((((to_r, to_y), r), y), grad)| gate_gradients(to_r, to_y, r, y, grad));
+    run(GateGradients, y.len(), tasks, &());
     [write::<B>(to_r, shape.clone(), dtypes[0], &device), write::<B>(to_y, shape, dtypes[1], &device)]
 }
 
+/// The chunks of the result, `r` and `y`.
+type GateTask<'a> = ((&'a mut [f32], &'a [f32]), &'a [f32]);
+
+kernel!(Gate = gate<'a>((), GateTask<'a>));
+kernel!(GateGradients = gate_gradients<'a>((), GradientTask<'a>));
+
 #[inline(always)]
-fn gate(out: &mut [f32], r: &[f32], y: &[f32]) {
+fn gate((): &(), ((out, r), y): GateTask<'_>) {
     for ((out, r), y) in out.chunks_mut(LANES).zip(r.chunks(LANES)).zip(y.chunks(LANES)) {
         let (r, y) = (load(r), load(y));
         let open = sigmoid(&r);
@@ -47,8 +53,11 @@ fn gate(out: &mut [f32], r: &[f32], y: &[f32]) {
     }
 }
 
+/// The chunks of `∂r`, `∂y`, `r`, `y` and the gradient that arrives.
+type GradientTask<'a> = ((((&'a mut [f32], &'a mut [f32]), &'a [f32]), &'a [f32]), &'a [f32]);
+
 #[inline(always)]
-fn gate_gradients(to_r: &mut [f32], to_y: &mut [f32], r: &[f32], y: &[f32], grad: &[f32]) {
+fn gate_gradients((): &(), ((((to_r, to_y), r), y), grad): GradientTask<'_>) {
     let outputs = to_r.chunks_mut(LANES).zip(to_y.chunks_mut(LANES));
     let inputs = r.chunks(LANES).zip(y.chunks(LANES)).zip(grad.chunks(LANES));
     for ((to_r, to_y), ((r, y), grad)) in outputs.zip(inputs) {

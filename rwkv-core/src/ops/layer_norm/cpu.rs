@@ -2,7 +2,7 @@
 
 use crate::ops::cpu::lanes::{sum, sum_pairs};
 use crate::ops::cpu::tensors::{CpuBackend, read, write};
-use crate::ops::cpu::{ROWS, run, sum_rows};
+use crate::ops::cpu::{ROWS, kernel, run, sum_rows};
 use burn::tensor::ops::FloatTensor;
 use burn::tensor::{DType, TensorMetadata};
 
@@ -21,7 +21,7 @@ pub(in crate::ops) fn forward<B: CpuBackend>(
     let width = weight.len();
     let mut out = vec![0.0; x.len()];
     let tasks = out.chunks_mut(ROWS * width).zip(x.chunks(ROWS * width));
-    run(x.len(), tasks, |(out, x)| normalise(out, x, weight, bias, epsilon as f32));
+    run(Normalise, x.len(), tasks, &(weight, bias, epsilon as f32));
     write::<B>(out, shape, dtype, &device)
 }
 
@@ -44,15 +44,16 @@ pub(in crate::ops) fn backward<B: CpuBackend>(
     let (mut weights, mut biases) = (vec![0.0; count * width], vec![0.0; count * width]); // a row of each per task
     let outputs = to_x.chunks_mut(ROWS * width).zip(weights.chunks_mut(width)).zip(biases.chunks_mut(width));
     let tasks = outputs.zip(x.chunks(ROWS * width)).zip(grad.chunks(ROWS * width));
-    run(x.len(), tasks, |((((to_x, to_weight), to_bias), x), grad)| {
-        gradients(to_x, to_weight, to_bias, x, weight, grad, epsilon as f32);
-    });
+    run(Gradients, x.len(), tasks, &(weight, epsilon as f32));
     [
         write::<B>(to_x, shape, dtype, &device),
         write::<B>(sum_rows(&weights, width), [width], parameters, &device),
         write::<B>(sum_rows(&biases, width), [width], parameters, &device),
     ]
 }
+
+kernel!(Normalise = normalise<'a, 'b>((&'a [f32], &'a [f32], f32), (&'b mut [f32], &'b [f32])));
+kernel!(Gradients = gradients<'a, 'b>((&'a [f32], f32), GradientTask<'b>));
 
 /// A row's mean and `1/√(variance + ε)`, the variance from the centred row: it does not cancel.
 #[inline(always)]
@@ -64,7 +65,7 @@ fn moments(x: &[f32], epsilon: f32) -> (f32, f32) {
 }
 
 #[inline(always)]
-fn normalise(out: &mut [f32], x: &[f32], weight: &[f32], bias: &[f32], epsilon: f32) {
+fn normalise(&(weight, bias, epsilon): &(&[f32], &[f32], f32), (out, x): (&mut [f32], &[f32])) {
     let width = weight.len();
     for (out, x) in out.chunks_mut(width).zip(x.chunks(width)) {
         let (mean, inverse) = moments(x, epsilon);
@@ -74,16 +75,11 @@ fn normalise(out: &mut [f32], x: &[f32], weight: &[f32], bias: &[f32], epsilon: 
     }
 }
 
+/// The chunks of `∂x`, the task's rows of `∂weight` and `∂bias`, and the chunks of `x` and the gradient that arrives.
+type GradientTask<'a> = ((((&'a mut [f32], &'a mut [f32]), &'a mut [f32]), &'a [f32]), &'a [f32]);
+
 #[inline(always)]
-fn gradients(
-    to_x: &mut [f32],
-    to_weight: &mut [f32],
-    to_bias: &mut [f32],
-    x: &[f32],
-    weight: &[f32],
-    grad: &[f32],
-    epsilon: f32,
-) {
+fn gradients(&(weight, epsilon): &(&[f32], f32), ((((to_x, to_weight), to_bias), x), grad): GradientTask<'_>) {
     let width = weight.len();
     for ((to_x, x), grad) in to_x.chunks_mut(width).zip(x.chunks(width)).zip(grad.chunks(width)) {
         let (mean, inverse) = moments(x, epsilon);

@@ -8,8 +8,8 @@ use super::matrix::{Numbers, from_bf16, from_f16};
 use crate::ops::cpu::columns::Columns;
 use crate::ops::cpu::lanes::LANES;
 use crate::ops::cpu::matmul::times_transposed;
-use crate::ops::cpu::run;
 use crate::ops::cpu::tensors::{CpuBackend, read, write};
+use crate::ops::cpu::{kernel, run};
 use burn::tensor::ops::FloatTensor;
 use burn::tensor::{DType, TensorMetadata};
 
@@ -33,18 +33,25 @@ pub(in crate::ops) fn forward<B: CpuBackend>(x: FloatTensor<B>, weight: &PackedM
         let out = Columns::new(&mut out, outputs);
         let tiles = (0..outputs).step_by(TILE).map(|start| (start, TILE.min(outputs - start)));
         // What a tile costs is reading its weights, however few rows of x there are.
-        run(outputs * width, tiles, |(start, len)| {
-            if count <= FEW {
-                for (row, x) in x.chunks_exact(width).enumerate() {
-                    // SAFETY: this task alone owns columns `start .. start + len`, and the slice ends with the call.
-                    dots(unsafe { out.row(row, start, len) }, weight, start, x);
-                }
-            } else {
-                multiply(&out, weight, start, len, x);
-            }
-        });
+        run(Tile, outputs * width, tiles, &(x, weight, out));
     }
     write::<B>(out, [count, outputs], dtype, &device)
+}
+
+kernel!(Tile = tile<'a>((&'a [f32], &'a PackedMatrix, Columns<'a>), (usize, usize)));
+
+/// Columns `start .. start + len` of the product.
+#[inline(always)]
+fn tile((x, weight, out): &(&[f32], &PackedMatrix, Columns<'_>), (start, len): (usize, usize)) {
+    let width = weight.columns();
+    if x.len() <= FEW * width {
+        for (row, x) in x.chunks_exact(width).enumerate() {
+            // SAFETY: this task alone owns columns `start .. start + len`, and the slice ends with the call.
+            dots(unsafe { out.row(row, start, len) }, weight, start, x);
+        }
+    } else {
+        multiply(out, weight, start, len, x);
+    }
 }
 
 /// `out_i = W_{start+i}·x`.
@@ -53,19 +60,24 @@ fn dots(out: &mut [f32], weight: &PackedMatrix, start: usize, x: &[f32]) {
     let width = x.len();
     let range = start * width..(start + out.len()) * width;
     match weight.numbers() {
-        Numbers::F32(numbers) => {
-            out.iter_mut().zip(numbers[range].chunks_exact(width)).for_each(|(out, row)| *out = dot(row, x, |w| w));
-        }
-        Numbers::Bf16(bits) => {
-            out.iter_mut().zip(bits[range].chunks_exact(width)).for_each(|(out, row)| *out = dot(row, x, from_bf16));
-        }
-        Numbers::F16(bits) => {
-            out.iter_mut().zip(bits[range].chunks_exact(width)).for_each(|(out, row)| *out = dot(row, x, from_f16));
-        }
+        Numbers::F32(numbers) => each_row(out, &numbers[range], x, |w| w),
+        Numbers::Bf16(bits) => each_row(out, &bits[range], x, from_bf16),
+        Numbers::F16(bits) => each_row(out, &bits[range], x, from_f16),
         Numbers::Int8 { quants, scales } => {
-            let rows = quants[range].chunks_exact(width).zip(&scales[start..]);
-            out.iter_mut().zip(rows).for_each(|(out, (row, scale))| *out = scale * dot(row, x, f32::from));
+            each_row(out, &quants[range], x, f32::from);
+            for (out, scale) in out.iter_mut().zip(&scales[start..]) {
+                *out *= scale;
+            }
         }
+    }
+}
+
+/// The inner products of consecutive rows with `x`. A plain loop: an iterator's `for_each` is a function that need not be
+/// inlined, and what is not has no vector instructions.
+#[inline(always)]
+fn each_row<T: Copy>(out: &mut [f32], rows: &[T], x: &[f32], f: impl Fn(T) -> f32 + Copy) {
+    for (out, row) in out.iter_mut().zip(rows.chunks_exact(x.len())) {
+        *out = dot(row, x, f);
     }
 }
 

@@ -95,6 +95,7 @@ impl PackedMatrix {
     ///
     /// # Panics
     /// When the matrix has no such row, or `out` is not as long as a row.
+    #[inline(always)] // inside the CPU kernels, for the processor's vector instructions
     pub fn unpack_row(&self, row: usize, out: &mut [f32]) {
         assert!(row < self.rows, "row {row} of a matrix of {} rows", self.rows);
         assert_eq!(out.len(), self.columns, "a row has {} numbers", self.columns);
@@ -125,7 +126,9 @@ impl PackedMatrix {
 
 #[inline(always)]
 fn unpack<T: Copy>(packed: &[T], out: &mut [f32], f: impl Fn(T) -> f32) {
-    out.iter_mut().zip(packed).for_each(|(out, &x)| *out = f(x));
+    for (out, &x) in out.iter_mut().zip(packed) {
+        *out = f(x);
+    }
 }
 
 /// A `bf16` is an `f32` without its lower half.

@@ -1,7 +1,7 @@
 //! The squared ReLU on the CPU.
 
 use crate::ops::cpu::tensors::{CpuBackend, read, write};
-use crate::ops::cpu::{CHUNK, run};
+use crate::ops::cpu::{CHUNK, kernel, run};
 use burn::tensor::ops::FloatTensor;
 use burn::tensor::{DType, TensorMetadata};
 
@@ -13,7 +13,7 @@ pub(in crate::ops) fn forward<B: CpuBackend>(x: FloatTensor<B>) -> FloatTensor<B
     let x = read::<B>(x);
     let x = x.as_ref();
     let mut out = vec![0.0; x.len()];
-    run(x.len(), out.chunks_mut(CHUNK).zip(x.chunks(CHUNK)), |(out, x)| squares(out, x));
+    run(Squares, x.len(), out.chunks_mut(CHUNK).zip(x.chunks(CHUNK)), &());
     write::<B>(out, shape, dtype, &device)
 }
 
@@ -26,12 +26,18 @@ pub(in crate::ops) fn backward<B: CpuBackend>(x: FloatTensor<B>, grad: FloatTens
     let (x, grad) = (x.as_ref(), grad.as_ref());
     let mut out = vec![0.0; x.len()];
     let tasks = out.chunks_mut(CHUNK).zip(x.chunks(CHUNK)).zip(grad.chunks(CHUNK));
-    run(x.len(), tasks, |((out, x), grad)| slopes(out, x, grad));
+    run(Slopes, x.len(), tasks, &());
     write::<B>(out, shape, dtype, &device)
 }
 
+/// The chunks of the result and `x`.
+type Task<'a> = (&'a mut [f32], &'a [f32]);
+
+kernel!(Squares = squares<'a>((), Task<'a>));
+kernel!(Slopes = slopes<'a>((), (Task<'a>, &'a [f32])));
+
 #[inline(always)]
-fn squares(out: &mut [f32], x: &[f32]) {
+fn squares((): &(), (out, x): Task<'_>) {
     for (out, &x) in out.iter_mut().zip(x) {
         let positive = relu(x);
         *out = positive * positive;
@@ -39,7 +45,7 @@ fn squares(out: &mut [f32], x: &[f32]) {
 }
 
 #[inline(always)]
-fn slopes(out: &mut [f32], x: &[f32], grad: &[f32]) {
+fn slopes((): &(), ((out, x), grad): (Task<'_>, &[f32])) {
     for ((out, &x), grad) in out.iter_mut().zip(x).zip(grad) {
         *out = 2.0 * relu(x) * grad;
     }

@@ -1,7 +1,7 @@
 //! Token shift on the CPU: one pass over `x` forward, one over `x` and the gradient backward.
 
 use crate::ops::cpu::tensors::{CpuBackend, read, write};
-use crate::ops::cpu::{ROWS, run, sum_rows};
+use crate::ops::cpu::{ROWS, kernel, run, sum_rows};
 use burn::tensor::ops::FloatTensor;
 use burn::tensor::{DType, TensorMetadata};
 
@@ -19,9 +19,7 @@ pub(in crate::ops) fn forward<B: CpuBackend>(
     let tokens = Tokens { x: x.as_ref(), last: last.as_ref(), time, width };
     let mu = mu.as_ref();
     let mut out = vec![0.0; tokens.x.len()];
-    run(tokens.x.len(), out.chunks_mut(ROWS * width).enumerate(), |(chunk, out)| {
-        blend(out, chunk * ROWS, &tokens, mu);
-    });
+    run(Blend, tokens.x.len(), out.chunks_mut(ROWS * width).enumerate(), &(tokens, mu));
     write::<B>(out, shape, dtype, &device)
 }
 
@@ -45,9 +43,9 @@ pub(in crate::ops) fn backward<B: CpuBackend>(
     let mut to_x = vec![0.0; grad.len()];
     let mut partial = vec![0.0; grad.len().div_ceil(ROWS * width) * width]; // a row of ∂μ per task
     let tasks = to_x.chunks_mut(ROWS * width).zip(partial.chunks_mut(width)).enumerate();
-    run(grad.len(), tasks, |(chunk, (to_x, to_mu))| spread(to_x, to_mu, chunk * ROWS, &tokens, mu, grad));
+    run(Spread, grad.len(), tasks, &(tokens, mu, grad));
 
-    let mut to_last = vec![0.0; tokens.last.len()];
+    let mut to_last = vec![0.0; last.as_ref().len()];
     for (to_last, grad) in to_last.chunks_mut(width).zip(grad.chunks(time * width)) {
         for ((to_last, mu), grad) in to_last.iter_mut().zip(mu).zip(grad) {
             *to_last = (1.0 - mu) * grad;
@@ -81,21 +79,28 @@ impl Tokens<'_> {
     }
 }
 
-/// `out`, from row `first` on.
+/// The number of a chunk of rows, and what is written of it.
+type Chunk<T> = (usize, T);
+
+kernel!(Blend = blend<'a, 'b>((Tokens<'a>, &'a [f32]), Chunk<&'b mut [f32]>));
+kernel!(Spread = spread<'a, 'b>((Tokens<'a>, &'a [f32], &'a [f32]), Chunk<(&'b mut [f32], &'b mut [f32])>));
+
+/// `out` of one chunk of rows.
 #[inline(always)]
-fn blend(out: &mut [f32], first: usize, tokens: &Tokens<'_>, mu: &[f32]) {
+fn blend((tokens, mu): &(Tokens<'_>, &[f32]), (chunk, out): Chunk<&mut [f32]>) {
+    let first = chunk * ROWS;
     for (i, out) in out.chunks_mut(tokens.width).enumerate() {
         let (x, previous) = tokens.pair(first + i);
-        for (((out, x), previous), mu) in out.iter_mut().zip(x).zip(previous).zip(mu) {
+        for (((out, x), previous), mu) in out.iter_mut().zip(x).zip(previous).zip(*mu) {
             *out = previous + (x - previous) * mu;
         }
     }
 }
 
-/// `∂x`, from row `first` on, and these rows' share of `∂μ`.
+/// `∂x` of one chunk of rows, and these rows' share of `∂μ`.
 #[inline(always)]
-fn spread(to_x: &mut [f32], to_mu: &mut [f32], first: usize, tokens: &Tokens<'_>, mu: &[f32], grad: &[f32]) {
-    let width = tokens.width;
+fn spread((tokens, mu, grad): &(Tokens<'_>, &[f32], &[f32]), (chunk, (to_x, to_mu)): Chunk<(&mut [f32], &mut [f32])>) {
+    let (width, first) = (tokens.width, chunk * ROWS);
     for (i, to_x) in to_x.chunks_mut(width).enumerate() {
         let row = first + i;
         let here = &grad[row * width..][..width];
@@ -104,12 +109,12 @@ fn spread(to_x: &mut [f32], to_mu: &mut [f32], first: usize, tokens: &Tokens<'_>
             *to_mu += (x - previous) * here;
         }
         if (row + 1).is_multiple_of(tokens.time) {
-            for ((to_x, here), mu) in to_x.iter_mut().zip(here).zip(mu) {
+            for ((to_x, here), mu) in to_x.iter_mut().zip(here).zip(*mu) {
                 *to_x = mu * here;
             }
         } else {
             let next = &grad[(row + 1) * width..][..width];
-            for (((to_x, here), next), mu) in to_x.iter_mut().zip(here).zip(next).zip(mu) {
+            for (((to_x, here), next), mu) in to_x.iter_mut().zip(here).zip(next).zip(*mu) {
                 *to_x = mu * here + (1.0 - mu) * next;
             }
         }

@@ -1,6 +1,6 @@
 //! The WKV backward pass on the CPU: one sweep from the last token to the first.
 
-use super::{BLOCK, Block, Dims, for_each_block};
+use super::{BLOCK, Block, Dims, for_each_block, kernel};
 use crate::ops::cpu::columns::Columns;
 use crate::ops::cpu::lanes::{LANES, Lanes, exp, load, map, store, weights};
 
@@ -41,7 +41,7 @@ pub(super) fn backward(dims: Dims, saved: &Saved<'_>) -> Gradients {
             state: Columns::new(&mut state, channels),
             partial: Columns::new(&mut partial, channels),
         };
-        for_each_block(dims, |block| run_block(dims, saved, block, &out));
+        for_each_block(BackwardBlock, dims, &(dims, saved, out));
     }
     // Summed in batch order, so that the result does not depend on the threads.
     let mut w = vec![0.0; channels];
@@ -61,8 +61,10 @@ struct Outputs<'a> {
     partial: Columns<'a>,
 }
 
+kernel!(BackwardBlock = run_block<'a>((Dims, &'a Saved<'a>, Outputs<'a>), Block));
+
 #[inline(always)]
-fn run_block(dims: Dims, saved: &Saved<'_>, block: Block, out: &Outputs<'_>) {
+fn run_block((dims, saved, out): &(Dims, &Saved<'_>, Outputs<'_>), block: Block) {
     const VECTORS: usize = BLOCK / LANES;
     const ZERO: [Lanes; VECTORS] = [[0.0; LANES]; VECTORS];
     let Block { batch, start, len } = block;

@@ -1,6 +1,6 @@
 //! The WKV forward pass on the CPU.
 
-use super::{BLOCK, Block, Dims, for_each_block};
+use super::{BLOCK, Block, Dims, for_each_block, kernel};
 use crate::ops::cpu::columns::Columns;
 use crate::ops::cpu::lanes::{LANES, Lanes, exp, ln, load, map, store, weights};
 
@@ -30,13 +30,21 @@ pub(super) fn forward(dims: Dims, inputs: &Inputs<'_>, with_lse: bool) -> Forwar
         let y = Columns::new(&mut y, dims.channels);
         let state = Columns::new(&mut state, dims.channels);
         let lse = with_lse.then(|| Columns::new(&mut lse, dims.channels));
-        for_each_block(dims, |block| run_block(dims, inputs, block, &y, &state, lse.as_ref()));
+        for_each_block(ForwardBlock, dims, &(dims, inputs, Outputs { y, state, lse }));
     }
     Forward { y, state, lse }
 }
 
+struct Outputs<'a> {
+    y: Columns<'a>,
+    state: Columns<'a>,
+    lse: Option<Columns<'a>>,
+}
+
+kernel!(ForwardBlock = run_block<'a>((Dims, &'a Inputs<'a>, Outputs<'a>), Block));
+
 #[inline(always)]
-fn run_block(dims: Dims, inputs: &Inputs<'_>, block: Block, y: &Columns, state: &Columns, lse: Option<&Columns>) {
+fn run_block((dims, inputs, Outputs { y, state, lse }): &(Dims, &Inputs<'_>, Outputs<'_>), block: Block) {
     const VECTORS: usize = BLOCK / LANES;
     let Block { batch, start, len } = block;
     let row = |data: &[f32], row: usize, vector: usize| -> Lanes {

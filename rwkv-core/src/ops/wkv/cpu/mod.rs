@@ -11,7 +11,7 @@ mod glue;
 pub(in crate::ops) use glue::{wkv_backward, wkv_forward};
 
 use crate::ops::cpu::lanes::LANES;
-use crate::ops::cpu::run;
+use crate::ops::cpu::{Kernel, kernel, run};
 use backward::{Gradients, Saved, backward};
 use forward::{Inputs, forward};
 
@@ -59,12 +59,12 @@ struct Block {
     len: usize,
 }
 
-/// Runs `task` once for every batch row and channel block.
-fn for_each_block(dims: Dims, task: impl Fn(Block) + Send + Sync) {
+/// Runs the kernel once for every batch row and channel block.
+fn for_each_block<K: Kernel<C, Block>, C: Sync>(kernel: K, dims: Dims, context: &C) {
     let per_row = dims.channels.div_ceil(BLOCK);
     let block = |index: usize| {
         let start = index % per_row * BLOCK;
         Block { batch: index / per_row, start, len: BLOCK.min(dims.channels - start) }
     };
-    run(dims.sequence(), (0..dims.batch * per_row).map(block), task);
+    run(kernel, dims.sequence(), (0..dims.batch * per_row).map(block), context);
 }
