@@ -6,7 +6,7 @@ use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{DType, Int, Tensor};
 use rwkv_core::checkpoint::{self, Checkpoint};
 use rwkv_core::config::RwkvConfig;
-use rwkv_core::model::{Capture, Precision, Rwkv};
+use rwkv_core::model::{Capture, Precision, Projection, Rwkv};
 use std::path::Path;
 
 const LAYERS: usize = 14;
@@ -80,6 +80,50 @@ fn a_stream_beyond_f16_stays_finite() {
     let worst = error(&got, &want);
     println!("f16 logits: {worst:.1e} of the largest");
     assert!(worst < 5e-2, "{worst}");
+}
+
+#[test]
+fn a_rescaled_model_is_still_the_same_model() {
+    struct Coarse;
+    impl ModuleMapper<Flex> for Coarse {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<Flex, D>>) -> Param<Tensor<Flex, D>> {
+            // Multiples of 1/64 are exact in f16, also when divided by four; vectors stay f32.
+            param.map(|x| if D == 2 { (x * 64.0).round() / 64.0 } else { x })
+        }
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("model.safetensors");
+    save_model(&path, 0.3);
+    let coarse = checkpoint::load::<Flex>(&path, &Default::default()).expect("loads").map(&mut Coarse);
+    checkpoint::save(&coarse, &path).expect("saved");
+    let checkpoint = Checkpoint::open(&path).expect("opens");
+    let whole = checkpoint.model::<Flex>(&Default::default()).expect("loads").fingerprint();
+    let rescaled = checkpoint.tensor_model::<Flex>(Precision::F16, &Default::default()).expect("loads");
+    assert_eq!(rescaled.fingerprint(), whole);
+    assert_eq!(checkpoint.model_in::<Flex>(Precision::F16, &Default::default()).expect("loads").fingerprint(), whole);
+}
+
+#[test]
+fn numbers_that_a_format_does_not_hold_are_refused_by_name() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (value, refusing) in [(1e5, vec![Precision::F16]), (f32::NAN, vec![Precision::Int8])] {
+        let path = folder.path().join("model.safetensors");
+        let mut model = Rwkv::<Flex>::new(&RwkvConfig::new(11, 1, 16), 0, &Default::default());
+        let weight = Tensor::<Flex, 2>::zeros([16, 16], &Default::default());
+        let bad = weight.slice_assign([3..4, 5..6], Tensor::full([1, 1], value, &Default::default()));
+        model.blocks[0].att.key = Projection::from_weight(Param::from_tensor(bad));
+        checkpoint::save(&model, &path).expect("saved");
+        let checkpoint = Checkpoint::open(&path).expect("opens");
+        for precision in Precision::ALL {
+            let outcome = checkpoint.model_in::<Flex>(precision, &Default::default());
+            assert_eq!(outcome.is_err(), refusing.contains(&precision), "{value} in {}", precision.name());
+            if let Err(error) = outcome {
+                assert!(error.to_string().contains("blocks.0.att.key.weight"), "{error}");
+            }
+        }
+        let tensors = checkpoint.tensor_model::<Flex>(Precision::F16, &Default::default());
+        assert_eq!(tensors.is_err(), value == 1e5, "{value}");
+    }
 }
 
 #[test]

@@ -7,6 +7,10 @@ use crate::error::{Error, Result};
 ///
 /// No prompt ends in a blank: the reply begins with it.
 ///
+/// The official chat program differs in three places: it never draws token 0 in a Raven conversation, where here that token
+/// ends the reply; it forbids to repeat one of four full-width punctuation marks at once; and it puts a newline before
+/// an instruction, which here is the introduction's matter.
+///
 /// # Source
 /// The official chat program's `README.md`, `v2/chat.py` and demos; the model cards of Raven and World.
 ///

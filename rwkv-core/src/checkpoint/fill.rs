@@ -118,18 +118,30 @@ impl Checkpoint {
         let stored = self.tensor(name).ok_or_else(|| self.lacks(name))?;
         let &[rows, columns] = stored.shape else { return Err(self.lacks(name)) };
         let row_bytes = columns * stored.dtype.size();
-        Ok(PackedMatrix::pack(packing, rows, columns, |row, out| {
+        let mut worst = None;
+        let packed = PackedMatrix::pack(packing, rows, columns, |row, out| {
             stored.dtype.decode(&stored.bytes[row * row_bytes..][..row_bytes], out);
-        }))
+            worst = worst.or_else(|| out.iter().copied().find(|&value| !packing.holds(value)));
+        });
+        match worst {
+            None => Ok(packed),
+            Some(value) => Err(self.unsuitable(name, &format!("{packing:?}"), value)),
+        }
     }
 
     /// The model with all its parameters from this checkpoint, its matrices in this dtype.
     fn fill<B: Backend>(&self, model: Rwkv<B>, dtype: DType, rescale_every: usize) -> Result<Rwkv<B>> {
-        let mut fill = Fill { checkpoint: self, path: ParameterPath::default(), dtype, rescale_every, missing: None };
+        let mut fill = Fill { checkpoint: self, path: ParameterPath::default(), dtype, rescale_every, failure: None };
         let model = model.map(&mut fill);
-        match fill.missing {
-            None => Ok(model),
-            Some(name) => Err(self.lacks(&name)),
+        fill.failure.map_or(Ok(model), Err)
+    }
+
+    fn unsuitable(&self, name: &str, numbers: &str, value: f32) -> Error {
+        Error::Tensor {
+            path: self.path().to_path_buf(),
+            key: name.to_owned(),
+            expected: format!("numbers that {numbers} holds"),
+            found: value.to_string(),
         }
     }
 
@@ -150,7 +162,7 @@ struct Fill<'a> {
     /// Of the matrices and the embedding table; everything else is `f32`.
     dtype: DType,
     rescale_every: usize,
-    missing: Option<String>,
+    failure: Option<Error>,
 }
 
 impl<B: Backend> ModuleMapper<B> for Fill<'_> {
@@ -165,13 +177,18 @@ impl<B: Backend> ModuleMapper<B> for Fill<'_> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
         let name = self.path.name();
         let Some(stored) = self.checkpoint.tensor(&name) else {
-            self.missing.get_or_insert(name);
+            self.failure.get_or_insert(self.checkpoint.lacks(&name));
             return param;
         };
         let data = weights(&name, stored, precision::divisor(&name, self.rescale_every));
         self.checkpoint.release(&name);
         let (id, device) = (param.id, param.lazy_device());
         let dtype = if D == 2 { self.dtype } else { DType::F32 };
+        if dtype == DType::F16
+            && let Some(value) = data.iter::<f32>().find(|&value| !Packing::F16.holds(value))
+        {
+            self.failure.get_or_insert(self.checkpoint.unsuitable(&name, "F16", value));
+        }
         // The parameter keeps its id and still asks for gradients.
         param.transform_for_load(Tensor::from_data(data, (&device, dtype)), id)
     }

@@ -36,7 +36,7 @@ pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<Vec<Found>> {
 
 fn read_tensors(bytes: &[u8]) -> std::result::Result<Vec<Found>, String> {
     let mut at = 0;
-    let [_, version, vocab_size, n_embd, _, file_dtype] = numbers::<6>(bytes, &mut at)?;
+    let [_, version, vocab_size, n_embd, n_layer, file_dtype] = numbers::<6>(bytes, &mut at)?;
     if !VERSIONS.contains(&version) {
         return Err(format!("is an rwkv.cpp file of version {version}; this library reads versions 100 and 101"));
     }
@@ -80,6 +80,12 @@ fn read_tensors(bytes: &[u8]) -> std::result::Result<Vec<Found>, String> {
             return Err(format!("is damaged: emb.weight is {shape:?}, the header says [{vocab_size}, {n_embd}]"));
         }
         tensors.push(Found { name: name.to_owned(), shape, dtype, data });
+    }
+    // The format has no end mark: a file that was cut between two blocks would pass for a smaller model.
+    let layer = |tensor: &Found| tensor.name.strip_prefix("blocks.")?.split('.').next()?.parse::<usize>().ok();
+    let layers = tensors.iter().filter_map(layer).max().map_or(0, |last| last + 1);
+    if layers != n_layer as usize {
+        return Err(format!("is cut short or damaged: it has {layers} layers, the header says {n_layer}"));
     }
     Ok(tensors)
 }

@@ -117,7 +117,11 @@ impl<B: Backend> Rwkv<B> {
         }
         let mut count = Count(0);
         self.visit(&mut count);
-        count.0
+        let replaced = |is_parameter: bool, [a, b]: [usize; 2]| if is_parameter { 0 } else { a * b };
+        let mut model = self.clone();
+        let projections = model.projections_mut();
+        let projections = projections.iter().map(|(_, matrix)| replaced(matrix.weight().is_some(), matrix.shape()));
+        count.0 + projections.sum::<usize>() + replaced(self.emb.weight().is_some(), self.emb.shape())
     }
 
     /// Where the model runs.
@@ -146,6 +150,11 @@ impl<B: Backend> Rwkv<B> {
     /// Halves the residual stream after every so many layers, for weights that were divided accordingly.
     pub(crate) fn set_rescale_every(&mut self, layers: usize) {
         self.rescale_every = layers;
+    }
+
+    /// Layers between two halvings of the residual stream; 0 where there are none.
+    pub(crate) fn rescale_every(&self) -> usize {
+        self.rescale_every
     }
 
     /// Whether weights were packed, cut or rescaled: such a model computes, but cannot be trained or saved.

@@ -3,6 +3,7 @@
 use crate::config::RwkvConfig;
 use crate::model::Rwkv;
 use crate::model::names::ParameterPath;
+use crate::model::precision;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::backend::Backend;
 use burn::tensor::{DType, Tensor};
@@ -22,7 +23,8 @@ use xxhash_rust::xxh3::Xxh3;
 /// with the dimensions and their number as `u64`, packed weights as the numbers that they stand for, the values as `f32` in the module's row-major order (which has matrices
 /// as `[in, out]`), everything in little-endian order. XXH3 finds accidents, not forgeries.
 ///
-/// It takes one pass over the weights, and one parameter's memory: compute it once and keep it.
+/// It takes one pass over the weights, and the memory of two copies of the largest in `f32`: compute it once and keep it.
+/// Weights that were divided to run in `f16` count as what they were.
 ///
 /// # Example
 /// ```
@@ -59,7 +61,8 @@ impl<B: Backend> Rwkv<B> {
     /// The model's [`Fingerprint`].
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
-        let mut digests = Digests::default();
+        let mut digests =
+            Digests { path: ParameterPath::default(), rescale_every: self.rescale_every(), found: Vec::new() };
         self.visit(&mut digests);
         let mut parameters = digests.found;
         parameters.extend(self.other_digests());
@@ -91,9 +94,9 @@ impl<B: Backend> Rwkv<B> {
     }
 }
 
-#[derive(Default)]
 struct Digests {
     path: ParameterPath,
+    rescale_every: usize,
     found: Vec<Digest>,
 }
 
@@ -108,8 +111,10 @@ impl<B: Backend> ModuleVisitor<B> for Digests {
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
         let data = param.val().into_data().convert_dtype(DType::F32);
-        let values: Vec<f32> = data.iter::<f32>().collect();
-        self.found.push((self.path.name(), data.shape.iter().copied().collect(), hash(&values)));
+        let name = self.path.name();
+        let divisor = precision::divisor(&name, self.rescale_every);
+        let values: Vec<f32> = data.iter::<f32>().map(|value| value * divisor).collect();
+        self.found.push((name, data.shape.iter().copied().collect(), hash(&values)));
     }
 }
 

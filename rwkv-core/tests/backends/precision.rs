@@ -49,6 +49,7 @@ fn every_precision_is_near_f32<B: RwkvBackend>(device: &B::Device) {
             }
             Err(error) => panic!("{name}: {error}"),
         };
+        assert_eq!(model.num_params_lazy(), model.config().num_params(), "{name}");
         assert_eq!(model.only_runs(), B::PACKS_WEIGHTS || precision == Precision::F16);
         let got = logits(&model, device);
         assert_close(&format!("{name} against f32"), &got, &exact, tolerance(precision));
@@ -88,6 +89,7 @@ fn matrices_in_pieces_are_the_matrices<B: RwkvBackend>(device: &B::Device) {
         let model = source.tensor_model_within::<B>(Precision::F32, max_bytes, device).expect("loads");
         assert!(model.only_runs());
         assert_eq!(model.config(), whole.config());
+        assert_eq!(model.num_params_lazy(), whole.num_params_lazy());
         let name = format!("pieces of {max_bytes} bytes");
         assert_close(&name, &logits(&model, device), &want, 1e-5);
         assert_close(&name, &recurrent(&model, device), &want, 1e-5);

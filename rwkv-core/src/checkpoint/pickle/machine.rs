@@ -59,11 +59,18 @@ pub(super) struct Machine<'a> {
     memo: HashMap<u32, Id>,
 }
 
+/// More objects are refused: a tensor takes some thirty, and a model of 72 layers has 1302 tensors.
+const MAX_OBJECTS: usize = 1 << 17;
+
 impl<'a> Machine<'a> {
     /// Runs the program to its end and returns what it leaves.
     pub(super) fn run(&mut self, pickle: &'a [u8]) -> Result<Id, String> {
         let mut code = Code(pickle);
         loop {
+            // Empty objects cost a byte each in the file and a hundred here.
+            if self.objects.len().max(self.stack.len()).max(self.marks.len()) > MAX_OBJECTS {
+                return Err(format!("has a pickle of more than {MAX_OBJECTS} objects; no model needs so many"));
+            }
             match code.byte()? {
                 0x80 => match code.byte()? {
                     2 => {}

@@ -15,6 +15,18 @@ pub enum Packing {
     Int8,
 }
 
+impl Packing {
+    /// Whether the packed number is still near this one: `f16` ends at 65,504, and a scale for bytes needs finite numbers.
+    #[must_use]
+    pub fn holds(self, value: f32) -> bool {
+        match self {
+            Self::F32 | Self::Bf16 => true,
+            Self::F16 => !value.is_finite() || half::f16::from_f32(value).is_finite(),
+            Self::Int8 => value.is_finite(),
+        }
+    }
+}
+
 /// A row-major matrix `[rows, columns]` of weights in fewer bits. Clones share the numbers.
 #[derive(Debug, Clone)]
 pub struct PackedMatrix {
