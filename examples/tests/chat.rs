@@ -1,25 +1,15 @@
 //! The chat program as a person or a script runs it.
 #![cfg(feature = "flex")]
 
+mod support;
+
 use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::path::PathBuf;
+use std::process::{Output, Stdio};
+use support::program;
 
 /// What the tiny model learns: two questions, each with its answer.
 const TEXT: &str = "User: hi\n\nAssistant: hello\n\nUser: bye\n\nAssistant: so long\n\n";
-
-/// An example that cargo built beside this test.
-fn program(name: &str) -> Command {
-    let test = std::env::current_exe().expect("the test's own path");
-    let examples = test.parent().and_then(Path::parent).expect("target/PROFILE/deps").join("examples");
-    let path = examples.join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
-    assert!(
-        path.exists(),
-        "{} is not built: run `cargo test` without --test, or `cargo build --examples`",
-        path.display()
-    );
-    Command::new(path)
-}
 
 /// A folder with a model that has learnt [`TEXT`].
 struct Trained(tempfile::TempDir);
