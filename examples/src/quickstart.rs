@@ -81,7 +81,8 @@ fn quickstart<B: RwkvAutodiffBackend>(args: &Args, device: B::Device) -> Result<
     std::fs::write(&corpus_file, &text).map_err(Error::io("write", &corpus_file))?;
     config.data.text = corpus_file;
     let tokenizer = AnyTokenizer::from(CharTokenizer::from_text(&text));
-    let dataset = Dataset::split(&tokenizer.encode(&text)?, config.data.val_fraction, config.train.ctx_len)?;
+    let dataset =
+        Dataset::split(&tokenizer.encode(&text)?, config.data.val_fraction, config.train.ctx_len, config.train.seed)?;
     let model_config = config.model_config(tokenizer.vocab_size());
     report::say(format_args!(
         "RWKV-4 with {} layers of width {}, {} parameters, on {} characters of little stories like this one:\n\n  {}\n",

@@ -265,8 +265,8 @@ fn dataset(config: &RunConfig, text: &str, tokenizer: &AnyTokenizer) -> Result<D
     let ctx_len = config.train.ctx_len;
     let tokens = encode(tokenizer, text, &config.data.text)?;
     Ok(match &config.data.val_text {
-        None => Dataset::split(&tokens, config.data.val_fraction, ctx_len)?,
-        Some(file) => Dataset::from_parts(tokens, encode(tokenizer, &read(file)?, file)?, ctx_len)?,
+        None => Dataset::split(&tokens, config.data.val_fraction, ctx_len, config.train.seed)?,
+        Some(file) => Dataset::from_parts(tokens, encode(tokenizer, &read(file)?, file)?, ctx_len, config.train.seed)?,
     })
 }
 

@@ -111,7 +111,7 @@ impl<B: RwkvAutodiffBackend> Trainer<B> {
     /// The loss on the held-out text, in nats per token, over at most `limit` windows.
     pub fn validate(&mut self, limit: usize) -> f64 {
         let started = Instant::now();
-        let loss = validation_loss(&self.model().valid(), &self.dataset.val, limit, &self.device);
+        let loss = validation_loss(&self.model().valid(), self.dataset.val.as_ref(), limit, &self.device);
         self.timings.add(Phase::Validation, started);
         loss
     }
@@ -179,7 +179,7 @@ impl<B: RwkvAutodiffBackend> Trainer<B> {
         for micro in 0..train.accumulate {
             let started = Instant::now();
             let index = (self.step * train.accumulate + micro) as u64;
-            let batch = self.dataset.train.random(train.seed, index, train.batch_size);
+            let batch = self.dataset.train.batch(index * train.batch_size as u64, train.batch_size);
             let (inputs, targets) = batch.tensors::<B>(&self.device);
             self.timings.end::<B>(Phase::Data, started, &self.device);
 

@@ -1,23 +1,32 @@
 //! The loss on text that was held out.
 
-use crate::data::Windows;
+use crate::data::{Samples, in_order};
+use burn::tensor::{Tensor, TensorData};
 use rwkv_core::loss::{token_nll, value};
 use rwkv_core::model::Rwkv;
 use rwkv_core::ops::RwkvBackend;
 
-/// Windows per forward pass.
+/// Samples per forward pass.
 const BATCH: usize = 32;
 
-/// Mean negative log-likelihood in nats per token over `limit` windows without overlap, evenly spread over the stream,
-/// each from the empty state; over all of them where there are fewer.
-pub fn validation_loss<B: RwkvBackend>(model: &Rwkv<B>, windows: &Windows, limit: usize, device: &B::Device) -> f64 {
-    let mut sum = 0.0;
-    let mut tokens = 0;
-    for batch in windows.sequential(limit, BATCH) {
+/// Mean negative log-likelihood in nats per token over `limit` samples that cover the data without overlap, evenly
+/// spread, each from the empty state; over all of them where there are fewer. Targets count by their weights.
+pub fn validation_loss<B: RwkvBackend>(
+    model: &Rwkv<B>,
+    samples: &dyn Samples,
+    limit: usize,
+    device: &B::Device,
+) -> f64 {
+    let (mut sum, mut weight) = (0.0, 0.0);
+    for batch in in_order(samples, limit, BATCH) {
         let (inputs, targets) = batch.tensors::<B>(device);
         let (logits, _) = model.forward(inputs, model.zero_state(batch.size()));
-        sum += value(token_nll(logits, targets).sum());
-        tokens += batch.targets.len();
+        let mut losses = token_nll(logits, targets);
+        weight += batch.weight();
+        if let Some(weights) = batch.weights {
+            losses = losses.clone() * Tensor::from_data(TensorData::new(weights, losses.shape()), device);
+        }
+        sum += value(losses.sum());
     }
-    sum / tokens as f64
+    sum / weight
 }

@@ -30,7 +30,7 @@ fn tokenizer() -> AnyTokenizer {
 }
 
 fn dataset() -> Dataset {
-    Dataset::split(&tokenizer().encode(&TEXT.repeat(8)).expect("own text"), 0.2, 16).expect("long enough")
+    Dataset::split(&tokenizer().encode(&TEXT.repeat(8)).expect("own text"), 0.2, 16, 0).expect("long enough")
 }
 
 fn trainer(config: RunConfig) -> Trainer<B> {
@@ -116,7 +116,7 @@ fn accumulated_micro_batches_equal_one_large_batch() {
         let mut config = config("");
         (config.train.batch_size, config.train.accumulate) = (batch_size, accumulate);
         let tokens = tokenizer().encode(&TEXT[..34]).expect("own text");
-        let dataset = Dataset::from_parts(tokens[..17].to_vec(), tokens[17..].to_vec(), 16).expect("long enough");
+        let dataset = Dataset::from_parts(tokens[..17].to_vec(), tokens[17..].to_vec(), 16, 0).expect("long enough");
         let model = Rwkv::new(&config.model_config(tokenizer().vocab_size()), 0, &Default::default());
         let mut trainer = Trainer::<B>::new(config, dataset, model, Default::default()).expect("valid");
         record(&mut trainer, None, 0)

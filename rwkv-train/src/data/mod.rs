@@ -1,21 +1,24 @@
-//! Text as token streams, and windows of them.
+//! Text as token streams, and samples of them.
 
 mod batch;
+mod sample;
 mod windows;
 
 pub use batch::Batch;
+pub use sample::{Sample, Samples, in_order};
 pub use windows::Windows;
 
 use crate::error::{Error, Result};
 use rwkv_core::tokenizer::Tokenizer;
+use std::sync::Arc;
 
-/// A training text and a held-out one.
-#[derive(Debug, Clone)]
+/// What the model learns from, and what it is measured on.
+#[derive(Clone)]
 pub struct Dataset {
     /// What the model learns from.
-    pub train: Windows,
+    pub train: Arc<dyn Samples>,
     /// What its validation loss is measured on.
-    pub val: Windows,
+    pub val: Arc<dyn Samples>,
 }
 
 impl Dataset {
@@ -23,20 +26,20 @@ impl Dataset {
     ///
     /// # Errors
     /// [`Error::TooShort`] when a part has no whole window.
-    pub fn split(tokens: &[u32], val_fraction: f64, ctx_len: usize) -> Result<Self> {
+    pub fn split(tokens: &[u32], val_fraction: f64, ctx_len: usize, seed: u64) -> Result<Self> {
         let train = (tokens.len() as f64 * (1.0 - val_fraction)) as usize;
         let (train, val) = tokens.split_at(train.min(tokens.len()));
-        Self::from_parts(train.to_vec(), val.to_vec(), ctx_len)
+        Self::from_parts(train.to_vec(), val.to_vec(), ctx_len, seed)
     }
 
     /// A training stream and a held-out stream.
     ///
     /// # Errors
     /// [`Error::TooShort`] when a part has no whole window.
-    pub fn from_parts(train: Vec<u32>, val: Vec<u32>, ctx_len: usize) -> Result<Self> {
+    pub fn from_parts(train: Vec<u32>, val: Vec<u32>, ctx_len: usize, seed: u64) -> Result<Self> {
         Ok(Self {
-            train: Windows::new("the training text", train, ctx_len)?,
-            val: Windows::new("the held-out text", val, ctx_len)?,
+            train: Arc::new(Windows::new("the training text", train, ctx_len, seed)?),
+            val: Arc::new(Windows::new("the held-out text", val, ctx_len, seed)?),
         })
     }
 }
