@@ -11,5 +11,6 @@ pub mod generate;
 pub mod loss;
 pub mod model;
 pub mod ops;
+mod stamp;
 pub mod state;
 pub mod tokenizer;

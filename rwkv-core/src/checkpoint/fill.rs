@@ -197,7 +197,7 @@ impl<B: Backend> ModuleMapper<B> for Fill<'_> {
 /// The numbers of a parameter as the model holds them, divided by a power of two.
 ///
 /// Projections are `[out, in]` in files and `[in, out]` in the model; the embedding table is `[V, C]` in both.
-fn weights(name: &str, stored: StoredTensor<'_>, divisor: f32) -> TensorData {
+pub(super) fn weights(name: &str, stored: StoredTensor<'_>, divisor: f32) -> TensorData {
     let mut data = match *stored.shape {
         [out, inputs] if schema::is_projection(name, 2) => (transposed(stored, out, inputs), vec![inputs, out]),
         ref shape => {

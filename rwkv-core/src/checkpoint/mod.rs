@@ -24,6 +24,7 @@ mod format;
 mod ggmf;
 #[cfg(feature = "hub")]
 pub mod hub;
+mod merge;
 mod names;
 mod pickle;
 mod pth;

@@ -16,10 +16,15 @@ use std::path::Path;
 ///
 /// # Errors
 /// [`Error::Io`] when the file cannot be written, [`Error::Config`] for a model whose weights were changed to run: packed
-/// ones are not what they were, nor are those rescaled for `f16`.
+/// ones are not what they were, nor are those rescaled for `f16`; or for one with [adapters](crate::model::Lora), which a
+/// checkpoint has no place for.
 pub fn save<B: Backend>(model: &Rwkv<B>, path: &Path) -> Result<()> {
     if model.only_runs() {
         return Err(Error::config("model", "weights as they were trained", "weights changed to run in less memory"));
+    }
+    if model.lora_config().is_some() {
+        let expected = "a model without adapters: merge them with merge_lora, or save them alone with lora";
+        return Err(Error::config("model", expected, "one with LoRA adapters"));
     }
     let mut list = List::default();
     model.visit(&mut list);

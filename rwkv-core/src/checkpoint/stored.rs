@@ -137,6 +137,14 @@ impl Checkpoint {
         self.tensors.iter().map(|(name, tensor)| (name.as_str(), self.view(tensor)))
     }
 
+    /// Puts other numbers, in `f32`, in the place of a tensor's.
+    pub(super) fn replace(&mut self, name: &str, values: &[f32]) {
+        if let Some(stored) = self.tensors.get_mut(name) {
+            stored.dtype = FileDtype::F32;
+            stored.data = Data::Owned(values.iter().copied().flat_map(f32::to_le_bytes).collect());
+        }
+    }
+
     /// Tells the system that a tensor's numbers have been used, so that loading does not pile up the file in memory.
     pub(super) fn release(&self, name: &str) {
         if let Some(Stored { data: Data::InFile { file, range }, .. }) = self.tensors.get(name) {

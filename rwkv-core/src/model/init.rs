@@ -27,9 +27,12 @@ use rand_distr::{Distribution, StandardNormal};
 /// | `att.time_mix_r[i]` | `(i/C)^(ρ₁/2)` |
 /// | `att.value`, `ffn.key`, `head` | orthogonal, gain `√(out/in)` if `out > in` else 1; half that for `head` |
 /// | `att.{key,receptance,output}`, `ffn.{value,receptance}` | 0 |
+/// | an adapter's `lora_a` | uniform on `±1/√in` |
+/// | an adapter's `lora_b` | 0 |
 ///
 /// # Source
 /// Reference §3.1, from the official `RWKV-v4neo/src/model.py`; where the paper's appendix differs, the code holds (§3.2).
+/// Adapters start as in `loralib` of the LoRA paper: Kaiming's uniform distribution with slope `√5`, and zeros.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Rule {
     /// All zeros.
@@ -92,6 +95,12 @@ impl Rule {
             ["att", "key" | "receptance" | "output", "weight"] | ["ffn", "value" | "receptance", "weight"] => {
                 Self::Zeros
             }
+            ["att", "key" | "value" | "receptance", "lora_a"]
+            | ["ffn", "key" | "receptance", "lora_a"]
+            | ["head", "lora_a"] => Self::Uniform { scale: (config.n_embd as f64).powf(-0.5) },
+            ["att", "output", "lora_a"] => Self::Uniform { scale: (config.dim_att as f64).powf(-0.5) },
+            ["ffn", "value", "lora_a"] => Self::Uniform { scale: (config.dim_ffn as f64).powf(-0.5) },
+            ["att" | "ffn", _, "lora_b"] | ["head", "lora_b"] => Self::Zeros,
             _ => panic!("no RWKV-4 parameter is called {name}"),
         }
     }
@@ -206,8 +215,7 @@ impl<B: Backend> Initializer<'_, B> {
         let stream = stream_of(name);
         let seed = self.seed;
         Param::uninitialized(
-            // The id follows from the name, so that an optimizer's record finds its parameters in another process.
-            ParamId::from(stream),
+            id_of(name),
             move |device, require_grad| {
                 let mut rng = ChaCha8Rng::seed_from_u64(seed);
                 rng.set_stream(stream);
@@ -219,6 +227,12 @@ impl<B: Backend> Initializer<'_, B> {
             Shape::new(stored),
         )
     }
+}
+
+/// The id of the parameter of this name. It follows from the name, so that an optimizer's record finds its parameters in
+/// another process.
+pub(crate) fn id_of(name: &str) -> ParamId {
+    ParamId::from(stream_of(name))
 }
 
 /// A number that belongs to a parameter's name: 64-bit FNV-1a.

@@ -7,6 +7,7 @@ mod channel_mix;
 mod hooks;
 pub mod init;
 mod layers;
+mod lora;
 pub(crate) mod names;
 pub(crate) mod precision;
 mod projection;
@@ -15,6 +16,7 @@ mod time_mix;
 pub use block::Block;
 pub use channel_mix::ChannelMix;
 pub use hooks::{Capture, Hook, NoHook};
+pub use lora::{Lora, LoraConfig, LoraTarget};
 pub use precision::Precision;
 pub use projection::{Embedding, Projection};
 pub use time_mix::TimeMix;
@@ -69,6 +71,9 @@ pub struct Rwkv<B: Backend> {
     /// The residual stream is halved after every so many layers; never where it is 0. See [`Precision::F16`].
     #[module(skip)]
     rescale_every: usize,
+    /// Of the adapters, where there are some.
+    #[module(skip)]
+    lora: Option<LoraConfig>,
 }
 
 impl<B: Backend> Rwkv<B> {
@@ -91,6 +96,7 @@ impl<B: Backend> Rwkv<B> {
             ln_out: layers::layer_norm(&init, "ln_out"),
             head: Projection::new(&init, "head", config.n_embd, config.vocab_size),
             rescale_every: 0,
+            lora: None,
         }
     }
 

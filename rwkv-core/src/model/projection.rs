@@ -10,13 +10,19 @@ use burn::tensor::{DType, Int, Tensor};
 /// A projection without bias, as everywhere in RWKV-4: `y = W·x`.
 ///
 /// The weight is a parameter, `[in, out]`, unless [`Self::pack`] replaced it by a [`PackedMatrix`], `[out, in]`, or
-/// [`Self::cut`] by tensors that a device with small buffers can hold.
+/// [`Self::cut`] by tensors that a device with small buffers can hold. A [LoRA](super::Lora) adapter may stand beside it,
+/// whatever it is: `y = W·x + scale·B·A·x`.
 #[derive(Module, Debug)]
 pub struct Projection<B: Backend> {
     weight: Option<Param<Tensor<B, 2>>>,
     #[module(skip)]
     packed: Option<PackedMatrix>,
     pieces: Vec<Tensor<B, 2>>, // [in, out_i]
+    // Both or neither. Fields of their own, because a struct would add its field's name to the parameters'.
+    lora_a: Option<Param<Tensor<B, 2>>>, // [in, r]
+    lora_b: Option<Param<Tensor<B, 2>>>, // [r, out]
+    #[module(skip)]
+    lora_scale: f64,
 }
 
 impl<B: Backend> Projection<B> {
@@ -27,7 +33,48 @@ impl<B: Backend> Projection<B> {
     /// A projection with this weight, `[in, out]`.
     #[must_use]
     pub fn from_weight(weight: Param<Tensor<B, 2>>) -> Self {
-        Self { weight: Some(weight), packed: None, pieces: Vec::new() }
+        let (packed, pieces) = (None, Vec::new());
+        Self { weight: Some(weight), packed, pieces, lora_a: None, lora_b: None, lora_scale: 0.0 }
+    }
+
+    /// The adapter's two parameters, `A`, `[in, r]`, and `B`, `[r, out]`, and their factor, if there is an adapter.
+    #[must_use]
+    #[expect(clippy::type_complexity, reason = "two parameters and a number")]
+    pub fn adapter(&self) -> Option<(&Param<Tensor<B, 2>>, &Param<Tensor<B, 2>>, f64)> {
+        Some((self.lora_a.as_ref()?, self.lora_b.as_ref()?, self.lora_scale))
+    }
+
+    /// Puts an adapter beside the weight, in the place of one that is there.
+    ///
+    /// # Panics
+    /// When its matrices do not fit each other or the weight.
+    pub fn adapt(&mut self, a: Param<Tensor<B, 2>>, b: Param<Tensor<B, 2>>, scale: f64) {
+        let ([inputs, rank], [inner, out]) = (a.lazy_shape().dims(), b.lazy_shape().dims());
+        assert_eq!(([inputs, out], inner), (self.shape(), rank), "an adapter of another shape");
+        (self.lora_a, self.lora_b, self.lora_scale) = (Some(a), Some(b), scale);
+    }
+
+    /// Takes the adapter away.
+    pub fn remove_adapter(&mut self) {
+        (self.lora_a, self.lora_b) = (None, None);
+    }
+
+    /// Adds the adapter to the weight, `W ← W + scale·A·B`, and takes it away. The weight asks for a gradient if it did
+    /// before.
+    ///
+    /// # Panics
+    /// When the weight is no parameter.
+    pub fn merge_adapter(&mut self) {
+        let Some((a, b, scale)) = self.adapter() else { return };
+        // No part of a graph: the sum is a new weight.
+        let update = a.val().set_require_grad(false).matmul(b.val().set_require_grad(false)).mul_scalar(scale);
+        let weight = self.weight.take().expect("only a parameter takes an adapter in");
+        self.weight = Some(weight.map(|weight| {
+            let trains = weight.is_require_grad();
+            let update = update.cast(weight.dtype());
+            (weight.set_require_grad(false) + update).set_require_grad(trains)
+        }));
+        self.remove_adapter();
     }
 
     /// The parameter, `[in, out]`; nothing when the weight is packed.
@@ -48,7 +95,7 @@ impl<B: Backend> Projection<B> {
     /// When it is of another shape.
     pub fn pack(&mut self, packed: PackedMatrix) {
         assert_eq!([packed.columns(), packed.rows()], self.shape(), "a packed weight of another shape");
-        *self = Self { weight: None, packed: Some(packed), pieces: Vec::new() };
+        (self.weight, self.packed, self.pieces) = (None, Some(packed), Vec::new());
     }
 
     /// Puts consecutive columns of the weight, `[in, out_i]`, in the place of the parameter.
@@ -59,7 +106,7 @@ impl<B: Backend> Projection<B> {
         let [inputs, out] = self.shape();
         assert!(pieces.iter().all(|piece| piece.dims()[0] == inputs), "pieces of another height");
         assert_eq!(pieces.iter().map(|piece| piece.dims()[1]).sum::<usize>(), out, "pieces of another width");
-        *self = Self { weight: None, packed: None, pieces };
+        (self.weight, self.packed, self.pieces) = (None, None, pieces);
     }
 
     /// A weight that is no parameter, `[in, out]`, row by row.
@@ -101,12 +148,20 @@ impl<B: Backend> Projection<B> {
 impl<B: RwkvBackend> Projection<B> {
     /// Projects every row: `[N, in]` to `[N, out]`.
     pub fn rows(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
-        match held(&self.weight, &self.packed, &self.pieces) {
+        let adapted = self.adapter().map(|(a, b, scale)| {
+            let dtype = x.dtype();
+            x.clone().matmul(a.val().cast(dtype)).matmul(b.val().cast(dtype)).mul_scalar(scale)
+        });
+        let y = match held(&self.weight, &self.packed, &self.pieces) {
             Held::Parameter(weight) => x.matmul(weight.val()),
             Held::Packed(packed) => packed_linear(x, packed),
             Held::Pieces(pieces) => {
                 Tensor::cat(pieces.iter().map(|piece| x.clone().matmul(piece.clone())).collect(), 1)
             }
+        };
+        match adapted {
+            None => y,
+            Some(adapted) => y + adapted,
         }
     }
 

@@ -48,6 +48,20 @@ impl Fingerprint {
     pub fn config(&self) -> &RwkvConfig {
         &self.config
     }
+
+    /// That of a model with these sizes and weights.
+    pub(crate) fn of(config: RwkvConfig, mut weights: Vec<Digest>) -> Self {
+        weights.sort();
+        let mut hash = Xxh3::new();
+        for (name, shape, digest) in weights {
+            hash.update(name.as_bytes());
+            hash.update(&[0]);
+            hash.update(&(shape.len() as u64).to_le_bytes());
+            shape.iter().for_each(|&size| hash.update(&(size as u64).to_le_bytes()));
+            hash.update(&digest.to_le_bytes());
+        }
+        Self { config, hash: hash.digest128() }
+    }
 }
 
 /// The hash in 32 hexadecimal digits.
@@ -66,29 +80,25 @@ impl<B: Backend> Rwkv<B> {
         self.visit(&mut digests);
         let mut parameters = digests.found;
         parameters.extend(self.other_digests());
-        parameters.sort();
-        let mut hash = Xxh3::new();
-        for (name, shape, digest) in parameters {
-            hash.update(name.as_bytes());
-            hash.update(&[0]);
-            hash.update(&(shape.len() as u64).to_le_bytes());
-            shape.iter().for_each(|&size| hash.update(&(size as u64).to_le_bytes()));
-            hash.update(&digest.to_le_bytes());
-        }
-        Fingerprint { config: self.config(), hash: hash.digest128() }
+        Fingerprint::of(self.config(), parameters)
     }
 }
 
 /// A weight's official name, its shape in the module and the hash of its values.
 type Digest = (String, Vec<usize>, u128);
 
+/// The [`Digest`] of a weight with these values, in the module's order.
+pub(crate) fn digest(name: &str, shape: &[usize], values: &[f32]) -> Digest {
+    (name.to_owned(), shape.to_vec(), hash(values))
+}
+
 impl<B: Backend> Rwkv<B> {
     /// Digests of the weights that are no parameters.
     fn other_digests(&self) -> Vec<Digest> {
-        let table = self.emb.values().map(|values| ("emb.weight".to_owned(), self.emb.shape().to_vec(), hash(&values)));
+        let table = self.emb.values().map(|values| digest("emb.weight", &self.emb.shape(), &values));
         let mut model = self.clone();
         let projections = model.projections_mut().into_iter().filter_map(|(name, projection)| {
-            projection.values().map(|values| (name, projection.shape().to_vec(), hash(&values)))
+            projection.values().map(|values| digest(&name, &projection.shape(), &values))
         });
         table.into_iter().chain(projections).collect()
     }
@@ -114,7 +124,8 @@ impl<B: Backend> ModuleVisitor<B> for Digests {
         let name = self.path.name();
         let divisor = precision::divisor(&name, self.rescale_every);
         let values: Vec<f32> = data.iter::<f32>().map(|value| value * divisor).collect();
-        self.found.push((name, data.shape.iter().copied().collect(), hash(&values)));
+        let shape: Vec<usize> = data.shape.iter().copied().collect();
+        self.found.push(digest(&name, &shape, &values));
     }
 }
 

@@ -5,14 +5,18 @@
 //! | `mod.rs` | [`State`]: zeros, select, concatenate, detach |
 //! | `file.rs` | states on disk |
 //! | `fingerprint.rs` | [`Fingerprint`]: which model a state belongs to |
+//! | `initial.rs` | [`InitialState`]: an initial state that trains |
 //! | `official.rs` | [`StateLayout`]: the layouts of the official programs |
 
 mod file;
 mod fingerprint;
+mod initial;
 mod official;
 
 pub use file::FORMAT_VERSION;
 pub use fingerprint::Fingerprint;
+pub(crate) use fingerprint::digest;
+pub use initial::{INITIAL_LOG_WEIGHT, InitialLayer, InitialState};
 pub use official::StateLayout;
 
 use crate::config::RwkvConfig;
