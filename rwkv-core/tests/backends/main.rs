@@ -7,6 +7,8 @@ mod support;
 mod fused_ops;
 mod generation;
 mod golden;
+mod initial_states;
+mod lora;
 mod modes_agree;
 mod precision;
 mod states;
