@@ -2,6 +2,7 @@
 
 use crate::config::{PILE_VOCAB, WORLD_VOCAB};
 use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
 
 /// How a message is put to a model.
 ///
@@ -20,7 +21,8 @@ use crate::error::{Error, Result};
 /// assert_eq!(Format::World.prompt("Hello!", ""), "User: Hello!\n\nAssistant:");
 /// assert_eq!("raven".parse::<Format>().unwrap().prompt("Hello!", ""), "Bob: Hello!\n\nAlice:");
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Format {
     /// Raven: a conversation of Bob, the user, and Alice.
     Raven,
@@ -92,6 +94,24 @@ impl Format {
             (Self::WorldInstruct, false) => format!("{user}: {message}\n\nInput: {input}\n\n{bot}:"),
             (_, true) => format!("{user}: {message}\n\n{bot}:"),
             (_, false) => format!("{user}: {message}\n{input}\n\n{bot}:"),
+        }
+    }
+
+    /// What a model is to answer to a prompt, as training shows it: from where [`Self::prompt`] ends, with the blank that a
+    /// reply begins with after a name, to the end of the [stop string](Self::stop), where there is one. Where it would end a
+    /// reply too early, an empty line in the reply becomes a newline.
+    ///
+    /// # Example
+    /// ```
+    /// use rwkv_core::chat::Format;
+    /// assert_eq!(Format::World.reply("One.\n\nTwo. "), " One.\nTwo.\n\n");
+    /// assert_eq!(Format::RavenInstruct.reply("One.\n\nTwo. "), "One.\n\nTwo."); // then the end of the text
+    /// ```
+    #[must_use]
+    pub fn reply(self, reply: &str) -> String {
+        match self.stop() {
+            Some(stop) => format!(" {}{stop}", clean(reply)),
+            None => reply.trim().replace("\r\n", "\n"),
         }
     }
 
@@ -226,6 +246,7 @@ mod tests {
     fn names_and_vocabularies_find_their_format() {
         for format in Format::ALL {
             assert_eq!(format.name().parse::<Format>().expect("its own name"), format);
+            assert_eq!(serde_json::to_string(&format).expect("a name"), format!("{:?}", format.name()));
         }
         let said = "alpaca".parse::<Format>().expect_err("unknown").to_string();
         assert!(said.contains("alpaca") && said.contains("raven-instruct"), "{said}");

@@ -1,6 +1,7 @@
 //! Text as token streams, and samples of them.
 
 mod batch;
+pub mod instructions;
 mod sample;
 mod windows;
 
