@@ -4,6 +4,7 @@ use super::channel_mix::ChannelMix;
 use super::hooks::Hook;
 use super::init::Initializer;
 use super::layers::{layer_norm, normalise};
+use super::restarts::LayerRestarts;
 use super::time_mix::TimeMix;
 use crate::ops::RwkvBackend;
 use crate::state::LayerState;
@@ -55,12 +56,14 @@ impl<B: RwkvBackend> Block<B> {
     /// # Shapes
     /// - `x`: `[B, T, C]`
     /// - `state`: the layer's state before `x`
+    /// - `restarts`: where rows start anew, if any do
     /// - returns `[B, T, C]` and the state after it
     pub fn forward(
         &self,
         x: Tensor<B, 3>,
         state: LayerState<B>,
         layer: usize,
+        restarts: Option<LayerRestarts<'_, B>>,
         hook: &mut impl Hook<B>,
     ) -> (Tensor<B, 3>, LayerState<B>) {
         let LayerState { att_x, ffn_x, wkv } = state;
@@ -70,11 +73,11 @@ impl<B: RwkvBackend> Block<B> {
         };
         let y = hook.at(format_args!("blocks.{layer}.ln1"), normalise(&self.ln1, x.clone()));
         let (mixed, att_x, wkv) =
-            self.att.forward(y, att_x, wkv, |name, y| hook.at(format_args!("blocks.{layer}.att.{name}"), y));
-        let x = x + mixed;
+            self.att.forward(y, att_x, wkv, restarts, |name, y| hook.at(format_args!("blocks.{layer}.att.{name}"), y));
+        let x = hook.at(format_args!("blocks.{layer}.att"), x + mixed);
         let y = hook.at(format_args!("blocks.{layer}.ln2"), normalise(&self.ln2, x.clone()));
         let (mixed, ffn_x) =
-            self.ffn.forward(y, ffn_x, |name, y| hook.at(format_args!("blocks.{layer}.ffn.{name}"), y));
+            self.ffn.forward(y, ffn_x, restarts, |name, y| hook.at(format_args!("blocks.{layer}.ffn.{name}"), y));
         (hook.at(format_args!("blocks.{layer}"), x + mixed), LayerState { att_x, ffn_x, wkv })
     }
 }

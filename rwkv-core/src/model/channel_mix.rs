@@ -3,6 +3,7 @@
 use super::init::Initializer;
 use super::layers::last_token;
 use super::projection::Projection;
+use super::restarts::LayerRestarts;
 use crate::ops::RwkvBackend;
 use crate::ops::gate::gate;
 use crate::ops::squared_relu::squared_relu;
@@ -53,14 +54,19 @@ impl<B: RwkvBackend> ChannelMix<B> {
     /// # Shapes
     /// - `x`: `[B, T, C]`, after the layer norm
     /// - `last`: `[B, C]`, the token before `x`
+    /// - `restarts`: where rows start anew
     /// - returns `[B, T, C]` and the new `last`
     pub fn forward(
         &self,
         x: Tensor<B, 3>,
         last: Tensor<B, 2>,
+        restarts: Option<LayerRestarts<'_, B>>,
         mut at: impl FnMut(&str, Tensor<B, 3>) -> Tensor<B, 3>,
     ) -> (Tensor<B, 3>, Tensor<B, 2>) {
-        let shifted = |mu: &Param<Tensor<B, 3>>| token_shift(x.clone(), last.clone(), mu.val());
+        let shifted = |mu: &Param<Tensor<B, 3>>| match &restarts {
+            None => token_shift(x.clone(), last.clone(), mu.val()),
+            Some(restarts) => restarts.token_shift(&x, last.clone(), mu.val(), restarts.fresh_ffn_x()),
+        };
         let x_k = at("shift_k", shifted(&self.time_mix_k));
         let x_r = at("shift_r", shifted(&self.time_mix_r));
         let k = at("key", self.key.forward(x_k));

@@ -17,6 +17,7 @@ use std::fmt;
 /// | `blocks.N.att.key`, `….value`, `….receptance` | their outputs, `A` |
 /// | `blocks.N.att.wkv` | outputs of the recurrence, `A` |
 /// | `blocks.N.att.output` | what the time-mix adds to the residual stream, `C` |
+/// | `blocks.N.att` | the residual stream after the time-mix, `C` |
 /// | `blocks.N.ffn.shift_k`, `….shift_r` | inputs of the channel-mix's projections, `C` |
 /// | `blocks.N.ffn.key`, `….receptance` | their outputs, `F` and `C` |
 /// | `blocks.N.ffn.value` | the value projection's output, before the gate, `C` |

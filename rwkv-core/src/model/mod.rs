@@ -11,6 +11,7 @@ mod lora;
 pub(crate) mod names;
 pub(crate) mod precision;
 mod projection;
+mod restarts;
 mod time_mix;
 
 pub use block::Block;
@@ -19,6 +20,7 @@ pub use hooks::{Capture, Hook, NoHook};
 pub use lora::{Lora, LoraConfig, LoraTarget};
 pub use precision::Precision;
 pub use projection::{Embedding, Projection};
+pub use restarts::{LayerRestarts, Restarts};
 pub use time_mix::TimeMix;
 
 use crate::config::RwkvConfig;
@@ -205,7 +207,7 @@ impl<B: RwkvBackend> Rwkv<B> {
         state: State<B>,
         hook: &mut impl Hook<B>,
     ) -> (Tensor<B, 3>, State<B>) {
-        let (x, state) = self.hidden(tokens, state, hook);
+        let (x, state) = self.hidden(tokens, state, None, hook);
         (self.logits(x, hook), state)
     }
 
@@ -218,7 +220,7 @@ impl<B: RwkvBackend> Rwkv<B> {
     /// # Panics
     /// As [`Self::forward`].
     pub fn forward_last(&self, tokens: Tensor<B, 2, Int>, state: State<B>) -> (Tensor<B, 2>, State<B>) {
-        let (x, state) = self.hidden(tokens, state, &mut NoHook);
+        let (x, state) = self.hidden(tokens, state, None, &mut NoHook);
         let time = x.dims()[1];
         (self.logits(x.narrow(1, time - 1, 1), &mut NoHook).squeeze_dim(1), state)
     }
@@ -232,7 +234,7 @@ impl<B: RwkvBackend> Rwkv<B> {
     /// As [`Self::forward`].
     #[must_use]
     pub fn read(&self, tokens: Tensor<B, 2, Int>, state: State<B>) -> State<B> {
-        self.hidden(tokens, state, &mut NoHook).1
+        self.hidden(tokens, state, None, &mut NoHook).1
     }
 
     /// The recurrent mode: logits after one more token, in time and memory that do not depend on how many came before.
@@ -264,20 +266,66 @@ impl<B: RwkvBackend> Rwkv<B> {
         (logits.squeeze_dim(1), state)
     }
 
-    /// The residual stream after the last block, `[B, T, C]`.
-    fn hidden(&self, tokens: Tensor<B, 2, Int>, state: State<B>, hook: &mut impl Hook<B>) -> (Tensor<B, 3>, State<B>) {
+    /// The residual stream after the last block: [`Self::forward`] without the head, and with restarts inside the rows.
+    ///
+    /// # Shapes
+    /// - `tokens`: `[B, T]`
+    /// - returns `[B, T, C]` and the state after the last token
+    ///
+    /// # Panics
+    /// As [`Self::forward`].
+    pub fn hidden(
+        &self,
+        tokens: Tensor<B, 2, Int>,
+        state: State<B>,
+        restarts: Option<&Restarts<B>>,
+        hook: &mut impl Hook<B>,
+    ) -> (Tensor<B, 3>, State<B>) {
         let [batch, time] = tokens.dims();
         assert!(time > 0, "the model needs at least one token");
         assert_eq!(state.batch(), batch, "the state's batch is not that of the tokens");
         assert_eq!(state.layers.len(), self.blocks.len(), "the state's layers are not those of the model");
-        let mut x = hook.at(format_args!("emb"), self.emb.forward(tokens));
+        let mut x = self.embed(tokens, hook);
         let mut layers = Vec::with_capacity(self.blocks.len());
         for (l, (block, layer)) in self.blocks.iter().zip(state.layers).enumerate() {
-            let (y, layer) = block.forward(x, layer, l, hook);
+            let (y, layer) = block.forward(x, layer, l, restarts.map(|restarts| restarts.layer(l)), hook);
             x = if precision::halves_after(l, self.rescale_every) { y * 0.5 } else { y };
             layers.push(layer);
         }
         (x, State { layers })
+    }
+
+    /// The first stage of [`Self::hidden`]: `[B, T]` to `[B, T, C]`.
+    pub fn embed(&self, tokens: Tensor<B, 2, Int>, hook: &mut impl Hook<B>) -> Tensor<B, 3> {
+        hook.at(format_args!("emb"), self.emb.forward(tokens))
+    }
+
+    /// The training loss of the targets that follow each position, without the table of all logits: the sum of the
+    /// cross-entropies, each times its weight, with L2Wrap in the gradient; see [`crate::ops::head_loss`].
+    ///
+    /// # Shapes
+    /// - `x`: `[B, T, C]`, from [`Self::hidden`]
+    /// - `targets`, `weights`: `[B, T]`; weights of 1 where there are none
+    /// - `chunk`: positions whose logits exist at the same time; 0 for all
+    /// - returns `[1]`, in nats
+    ///
+    /// # Panics
+    /// When the shapes do not fit each other.
+    pub fn head_loss(
+        &self,
+        x: Tensor<B, 3>,
+        targets: Tensor<B, 2, Int>,
+        weights: Option<Tensor<B, 2>>,
+        l2_wrap: f32,
+        chunk: usize,
+        hook: &mut impl Hook<B>,
+    ) -> Tensor<B, 1> {
+        let x = hook.at(format_args!("ln_out"), layers::normalise(&self.ln_out, x));
+        let [batch, time, width] = x.dims();
+        let count = batch * time;
+        let (x, targets) = (x.reshape([count, width]), targets.reshape([count]));
+        let weights = weights.map(|weights| weights.reshape([count]));
+        self.head.loss(x, targets, weights, l2_wrap, if chunk == 0 { count } else { chunk.min(count) })
     }
 
     /// `[B, T, C]` to `[B, T, V]`, in the dtype of the arithmetic.

@@ -1,8 +1,10 @@
 //! The model's matrices: parameters that train, or numbers that only run, packed or in pieces.
 
 use super::init::Initializer;
-use crate::ops::RwkvBackend;
+use crate::ops::cross_entropy::cross_entropy;
+use crate::ops::head_loss::head_loss;
 use crate::ops::packed::{PackedMatrix, packed_linear, packed_rows};
+use crate::ops::{RwkvBackend, inner_dtype};
 use burn::module::{Module, Param};
 use burn::tensor::backend::Backend;
 use burn::tensor::{DType, Int, Tensor};
@@ -163,6 +165,36 @@ impl<B: RwkvBackend> Projection<B> {
             None => y,
             Some(adapted) => y + adapted,
         }
+    }
+
+    /// The loss of the targets when this is the head: [`head_loss`], or the like for a weight that is no parameter.
+    ///
+    /// # Panics
+    /// As [`head_loss`].
+    pub(super) fn loss(
+        &self,
+        x: Tensor<B, 2>,
+        targets: Tensor<B, 1, Int>,
+        weights: Option<Tensor<B, 1>>,
+        l2_wrap: f32,
+        chunk: usize,
+    ) -> Tensor<B, 1> {
+        if let Held::Parameter(weight) = held(&self.weight, &self.packed, &self.pieces) {
+            return head_loss(x, weight.val(), targets, weights, l2_wrap, chunk);
+        }
+        let [count, _] = x.dims();
+        let sums = (0..count).step_by(chunk).map(|start| {
+            let length = chunk.min(count - start);
+            let x = x.clone().narrow(0, start, length);
+            let logits = self.rows(x);
+            let inside = inner_dtype(logits.dtype());
+            let losses = cross_entropy(logits.cast(inside), targets.clone().narrow(0, start, length), l2_wrap);
+            match &weights {
+                None => losses.sum(),
+                Some(weights) => (losses * weights.clone().narrow(0, start, length)).sum(),
+            }
+        });
+        Tensor::cat(sums.collect(), 0).sum()
     }
 
     /// Projects every token: `[B, T, in]` to `[B, T, out]`.

@@ -3,6 +3,7 @@
 use super::init::Initializer;
 use super::layers::last_token;
 use super::projection::Projection;
+use super::restarts::LayerRestarts;
 use crate::ops::gate::gate;
 use crate::ops::token_shift::token_shift;
 use crate::ops::{RwkvBackend, wkv::wkv};
@@ -65,22 +66,31 @@ impl<B: RwkvBackend> TimeMix<B> {
     /// - `x`: `[B, T, C]`, after the layer norm
     /// - `last`: `[B, C]`, the token before `x`
     /// - `state`: `[B, 3, A]`, the WKV state before `x`
+    /// - `restarts`: where rows start anew
     /// - returns `[B, T, C]`, the new `last` and the new `state`
     pub fn forward(
         &self,
         x: Tensor<B, 3>,
         last: Tensor<B, 2>,
         state: Tensor<B, 3>,
+        restarts: Option<LayerRestarts<'_, B>>,
         mut at: impl FnMut(&str, Tensor<B, 3>) -> Tensor<B, 3>,
     ) -> (Tensor<B, 3>, Tensor<B, 2>, Tensor<B, 3>) {
-        let shifted = |mu: &Param<Tensor<B, 3>>| token_shift(x.clone(), last.clone(), mu.val());
+        let shifted = |mu: &Param<Tensor<B, 3>>| match &restarts {
+            None => token_shift(x.clone(), last.clone(), mu.val()),
+            Some(restarts) => restarts.token_shift(&x, last.clone(), mu.val(), restarts.fresh_att_x()),
+        };
         let x_k = at("shift_k", shifted(&self.time_mix_k));
         let x_v = at("shift_v", shifted(&self.time_mix_v));
         let x_r = at("shift_r", shifted(&self.time_mix_r));
         let k = at("key", self.key.forward(x_k));
         let v = at("value", self.value.forward(x_v));
         let r = at("receptance", self.receptance.forward(x_r));
-        let (y, state) = wkv(self.time_decay.val(), self.time_first.val(), k, v, state);
+        let (decay, first) = (self.time_decay.val(), self.time_first.val());
+        let (y, state) = match &restarts {
+            None => wkv(decay, first, k, v, state),
+            Some(restarts) => restarts.wkv(&decay, &first, &k, &v, state),
+        };
         let y = at("wkv", y);
         (at("output", self.output.forward(gate(r, y))), last_token(x), state)
     }

@@ -1,6 +1,7 @@
 //! The analytic backward passes as nodes of Burn's autodiff graph.
 
 use super::RwkvBackend;
+use super::head_loss::{HeadLossInputs, chunked};
 use super::packed::PackedMatrix;
 use super::wkv::{self, WkvForward, WkvInputs};
 use burn::backend::Autodiff;
@@ -8,6 +9,7 @@ use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::tensor::TensorMetadata;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::ops::{FloatTensor, IntTensor};
 use std::fmt::Debug;
@@ -73,6 +75,40 @@ impl<B: RwkvBackend, C: CheckpointStrategy> RwkvBackend for Autodiff<B, C> {
             [B::cross_entropy_backward(logits, targets, lse, grad, l2_wrap)]
         });
         (loss, Self::from_inner(lse))
+    }
+
+    fn head_loss_forward(inputs: HeadLossInputs<Self>) -> FloatTensor<Self> {
+        let HeadLossInputs { x, weight, targets, weights, l2_wrap, chunk } = inputs;
+        let nodes = [x.node, weight.node];
+        let [wants_x, wants_weight] = [0, 1].map(|i| !nodes[i].requirement.is_none());
+        let (x, weight, weights) = (x.primitive, weight.primitive, weights.primitive);
+        let inner = HeadLossInputs { x, weight, targets, weights, l2_wrap, chunk };
+        match HeadLoss.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(node) => {
+                let (loss, to_x, to_weight) = chunked::with_gradients::<B>(inner, wants_x, wants_weight);
+                node.finish([to_x, to_weight], loss)
+            }
+            OpsKind::UnTracked(node) => node.finish(chunked::value::<B>(inner)),
+        }
+    }
+}
+
+/// A sum whose gradients were computed with it: they are only multiplied by the number that arrives.
+#[derive(Debug)]
+struct HeadLoss;
+
+impl<B: Backend> Backward<B, 2> for HeadLoss {
+    type State = [Option<FloatTensor<B>>; 2];
+
+    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let arrived = grads.consume::<B>(&ops.node);
+        for (parent, gradient) in ops.parents.into_iter().zip(ops.state) {
+            if let (Some(node), Some(gradient)) = (parent, gradient) {
+                let factor = super::cast::<B>(arrived.clone(), gradient.dtype());
+                let factor = B::float_reshape(factor, [1, 1].into());
+                grads.register::<B>(node.id, B::float_mul(gradient, factor));
+            }
+        }
     }
 }
 

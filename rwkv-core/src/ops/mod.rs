@@ -20,21 +20,27 @@
 //! | [`squared_relu`](squared_relu::squared_relu) | `max(x, 0)²` |
 //! | [`packed_linear`](packed::packed_linear) | `x·Wᵀ` for weights in `f32`, `bf16`, `f16` or `int8` |
 //! | [`cross_entropy`](cross_entropy::cross_entropy) | `ln Σ e^{logits} − logit of the target`, with L2Wrap |
+//! | [`adam`](adam::adam) | one update of a parameter and its moments |
+//! | [`head_loss`](head_loss::head_loss) | head and cross-entropy together, over some rows at a time |
 
+pub mod adam;
 mod autodiff;
 #[cfg(feature = "cpu")]
 mod cpu;
 pub mod cross_entropy;
 pub mod gate;
+pub mod head_loss;
 pub mod layer_norm;
 pub mod packed;
 pub mod squared_relu;
 pub mod token_shift;
 pub mod wkv;
 
+use adam::AdamStep;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::ops::{FloatTensor, IntTensor};
 use burn::tensor::{DType, FloatDType, Tensor, TensorMetadata, TensorPrimitive};
+use head_loss::HeadLossInputs;
 use packed::PackedMatrix;
 use wkv::{WkvForward, WkvGradients, WkvInputs, WkvSaved};
 
@@ -150,6 +156,23 @@ pub trait RwkvBackend: Backend {
         l2_wrap: f32,
     ) -> FloatTensor<Self> {
         cross_entropy::portable::backward::<Self>(logits, targets, lse, grad, l2_wrap)
+    }
+
+    /// The operation of [`adam::adam`]: the parameter and its moments after the update. Not differentiable.
+    fn adam_step(
+        param: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        first: FloatTensor<Self>,
+        second: FloatTensor<Self>,
+        step: &AdamStep,
+    ) -> [FloatTensor<Self>; 3] {
+        adam::portable::step::<Self>(param, grad, first, second, step)
+    }
+
+    /// The operation of [`head_loss::head_loss`]. Its body is the same on every backend; with autodiff it brings its
+    /// gradients along.
+    fn head_loss_forward(inputs: HeadLossInputs<Self>) -> FloatTensor<Self> {
+        head_loss::chunked::value(inputs)
     }
 }
 

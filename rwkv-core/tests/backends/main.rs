@@ -12,4 +12,5 @@ mod lora;
 mod modes_agree;
 mod precision;
 mod states;
+mod training;
 mod wkv_parity;

@@ -91,6 +91,16 @@ macro_rules! cpu_operations {
             $crate::ops::squared_relu::cpu::backward::<Self>(x, grad)
         }
 
+        fn adam_step(
+            param: FloatTensor<Self>,
+            grad: FloatTensor<Self>,
+            first: FloatTensor<Self>,
+            second: FloatTensor<Self>,
+            step: &$crate::ops::adam::AdamStep,
+        ) -> [FloatTensor<Self>; 3] {
+            $crate::ops::adam::cpu::step::<Self>(param, grad, first, second, step)
+        }
+
         fn packed_linear_forward(
             x: FloatTensor<Self>,
             weight: &$crate::ops::packed::PackedMatrix,

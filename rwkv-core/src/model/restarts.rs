@@ -1,0 +1,166 @@
+//! Sequences that are several texts, one after the other: where each begins, the model starts anew.
+
+use crate::ops::RwkvBackend;
+use crate::ops::token_shift::token_shift;
+use crate::ops::wkv::wkv;
+use crate::state::{LayerState, State};
+use burn::tensor::backend::Backend;
+use burn::tensor::{DType, Tensor, TensorData};
+
+/// Where the rows of a batch start anew, and from which state.
+///
+/// Only token shift and WKV look back in time, so only they are cut into pieces; everything else, all matrix products among
+/// it, runs over the whole sequence. A batch with restarts at `n` different positions has `n` more pieces.
+///
+/// # Example
+/// ```
+/// use burn::tensor::{Int, Tensor};
+/// use rwkv_core::{config::RwkvConfig, model::{NoHook, Restarts, Rwkv}};
+/// # #[cfg(feature = "flex")] {
+/// type B = burn::backend::Flex;
+/// let device = Default::default();
+/// let model = Rwkv::<B>::new(&RwkvConfig::new(65, 2, 32), 0, &device);
+/// // Two texts in one row: 1 2 and 3 4 5.
+/// let row = Tensor::<B, 2, Int>::from_data([[1, 2, 3, 4, 5]], &device);
+/// let restarts = Restarts::new(&[(2, 0)], 1, model.zero_state(1));
+/// let (x, _) = model.hidden(row, model.zero_state(1), Some(&restarts), &mut NoHook);
+/// let alone = Tensor::<B, 2, Int>::from_data([[3, 4, 5]], &device);
+/// let (y, _) = model.hidden(alone, model.zero_state(1), None, &mut NoHook);
+/// let difference = (x.narrow(1, 2, 3) - y).abs().max().into_scalar();
+/// assert!(difference < 1e-5);
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Restarts<B: Backend> {
+    cuts: Vec<Cut<B>>,
+    fresh: State<B>,
+}
+
+/// One position at which rows start anew.
+#[derive(Debug, Clone)]
+struct Cut<B: Backend> {
+    position: usize,
+    /// `[B, 1]`: 1 for rows that go on, 0 for rows that start anew.
+    goes_on: Tensor<B, 2>,
+}
+
+impl<B: Backend> Restarts<B> {
+    /// Restarts before these inputs, `(position, row)`, from the state `fresh` of one sequence.
+    ///
+    /// # Panics
+    /// When `fresh` is not of one sequence, or a row is not below `batch`.
+    #[must_use]
+    pub fn new(resets: &[(usize, usize)], batch: usize, fresh: State<B>) -> Self {
+        assert_eq!(fresh.batch(), 1, "sequences start anew from the state of one sequence");
+        assert!(resets.iter().all(|&(_, row)| row < batch), "a restart in a row that a batch of {batch} has not");
+        let device = fresh.layers[0].att_x.device();
+        let mut positions: Vec<usize> = resets.iter().map(|&(position, _)| position).collect();
+        positions.sort_unstable();
+        positions.dedup();
+        let cut = |position: usize| {
+            let mut goes_on = vec![1.0f32; batch];
+            resets.iter().filter(|reset| reset.0 == position).for_each(|&(_, row)| goes_on[row] = 0.0);
+            let goes_on = Tensor::from_data(TensorData::new(goes_on, [batch, 1]), (&device, DType::F32));
+            Cut { position, goes_on }
+        };
+        Self { cuts: positions.into_iter().map(cut).collect(), fresh }
+    }
+
+    /// The part that a layer needs.
+    ///
+    /// # Panics
+    /// When there is no such layer.
+    #[must_use]
+    pub fn layer(&self, layer: usize) -> LayerRestarts<'_, B> {
+        LayerRestarts { cuts: &self.cuts, fresh: &self.fresh.layers[layer] }
+    }
+}
+
+/// The restarts of one layer.
+#[derive(Debug)]
+pub struct LayerRestarts<'a, B: Backend> {
+    cuts: &'a [Cut<B>],
+    fresh: &'a LayerState<B>,
+}
+
+impl<B: Backend> Clone for LayerRestarts<'_, B> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<B: Backend> Copy for LayerRestarts<'_, B> {}
+
+impl<'a, B: RwkvBackend> LayerRestarts<'a, B> {
+    /// The time-mix's last input where a sequence starts.
+    pub(super) fn fresh_att_x(&self) -> Tensor<B, 2> {
+        self.fresh.att_x.clone()
+    }
+
+    /// The channel-mix's last input where a sequence starts.
+    pub(super) fn fresh_ffn_x(&self) -> Tensor<B, 2> {
+        self.fresh.ffn_x.clone()
+    }
+
+    /// [`token_shift`] in pieces, where rows start anew from `fresh`, `[1, C]`.
+    pub(super) fn token_shift(
+        &self,
+        x: &Tensor<B, 3>,
+        last: Tensor<B, 2>,
+        mu: Tensor<B, 3>,
+        fresh: Tensor<B, 2>,
+    ) -> Tensor<B, 3> {
+        let [batch, time, width] = x.dims();
+        let pieces = self.pieces(time).into_iter().map(|(start, end, cut)| {
+            let last = match start {
+                0 => last.clone(),
+                _ => x.clone().narrow(1, start - 1, 1).reshape([batch, width]).cast(last.dtype()),
+            };
+            let last = match cut {
+                Some(cut) => last * cut.goes_on.clone() + fresh.clone() * cut.starts_anew(),
+                None => last,
+            };
+            token_shift(x.clone().narrow(1, start, end - start), last, mu.clone())
+        });
+        Tensor::cat(pieces.collect(), 1)
+    }
+
+    /// [`wkv`] in pieces.
+    pub(super) fn wkv(
+        &self,
+        time_decay: &Tensor<B, 1>,
+        time_first: &Tensor<B, 1>,
+        k: &Tensor<B, 3>,
+        v: &Tensor<B, 3>,
+        mut state: Tensor<B, 3>,
+    ) -> (Tensor<B, 3>, Tensor<B, 3>) {
+        let time = k.dims()[1];
+        let mut outputs = Vec::new();
+        for (start, end, cut) in self.pieces(time) {
+            if let Some(cut) = cut {
+                let fresh = self.fresh.wkv.clone();
+                state = state * cut.goes_on.clone().unsqueeze_dim(2) + fresh * cut.starts_anew().unsqueeze_dim(2);
+            }
+            let piece = |x: &Tensor<B, 3>| x.clone().narrow(1, start, end - start);
+            let (y, after) = wkv(time_decay.clone(), time_first.clone(), piece(k), piece(v), state);
+            outputs.push(y);
+            state = after;
+        }
+        (Tensor::cat(outputs, 1), state)
+    }
+
+    /// `start..end` of the pieces of a sequence, each with the cut at its start.
+    fn pieces(&self, time: usize) -> Vec<(usize, usize, Option<&'a Cut<B>>)> {
+        let cuts: Vec<&Cut<B>> = self.cuts.iter().filter(|cut| cut.position < time).collect();
+        let first = (cuts.first().is_none_or(|cut| cut.position > 0)).then_some((0, None));
+        let starts: Vec<_> = first.into_iter().chain(cuts.into_iter().map(|cut| (cut.position, Some(cut)))).collect();
+        let ends = starts.iter().skip(1).map(|&(start, _)| start).chain([time]).collect::<Vec<_>>();
+        starts.into_iter().zip(ends).map(|((start, cut), end)| (start, end, cut)).collect()
+    }
+}
+
+impl<B: Backend> Cut<B> {
+    fn starts_anew(&self) -> Tensor<B, 2> {
+        self.goes_on.clone().neg().add_scalar(1.0)
+    }
+}

@@ -1,0 +1,92 @@
+//! Adam's update of one parameter: one pass over four tensors.
+
+#[cfg(feature = "cpu")]
+pub(super) mod cpu;
+pub mod portable;
+
+use super::{RwkvBackend, primitive, tensor};
+use burn::tensor::Tensor;
+
+/// The numbers of one update.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AdamStep {
+    /// The learning rate.
+    pub lr: f64,
+    /// The decay of the first moment.
+    pub beta_1: f64,
+    /// The decay of the second moment.
+    pub beta_2: f64,
+    /// Keeps the division finite.
+    pub epsilon: f64,
+    /// Decoupled weight decay: the parameter is multiplied by `1 − lr·weight_decay` before the update.
+    pub weight_decay: f64,
+    /// Updates of this parameter, this one among them: what the bias correction is about.
+    pub updates: u64,
+}
+
+/// An update as the kernels compute it: `p ← keep·p − rate·m/(√v·scale + ε)`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Factors {
+    pub beta_1: f32,
+    pub beta_2: f32,
+    pub epsilon: f32,
+    pub keep: f32,
+    pub rate: f32,
+    pub scale: f32,
+}
+
+impl From<&AdamStep> for Factors {
+    fn from(step: &AdamStep) -> Self {
+        let correction = |beta: f64| 1.0 - beta.powf(step.updates as f64);
+        Self {
+            beta_1: step.beta_1 as f32,
+            beta_2: step.beta_2 as f32,
+            epsilon: step.epsilon as f32,
+            keep: (1.0 - step.lr * step.weight_decay) as f32,
+            rate: (step.lr / correction(step.beta_1)) as f32,
+            scale: (1.0 / correction(step.beta_2).sqrt()) as f32,
+        }
+    }
+}
+
+/// The parameter and both moments after an update.
+///
+/// ```text
+/// m ← β₁m + (1−β₁)g    v ← β₂v + (1−β₂)g²
+/// p ← (1 − lr·λ)p − lr · m/(1−β₁ᵗ) / (√(v/(1−β₂ᵗ)) + ε)
+/// ```
+///
+/// # Shapes
+/// - all the same, `f32`
+///
+/// # Panics
+/// When shapes differ.
+///
+/// # Source
+/// Kingma and Ba 2015; Loshchilov and Hutter 2019 for the decay. Reference §4.2.
+///
+/// # Example
+/// ```
+/// use burn::tensor::Tensor;
+/// use rwkv_core::ops::adam::{AdamStep, adam};
+/// # #[cfg(feature = "flex")] {
+/// type B = burn::backend::Flex;
+/// let x = |value: f32| Tensor::<B, 1>::from_data([value], &Default::default());
+/// let step = AdamStep { lr: 0.1, beta_1: 0.9, beta_2: 0.99, epsilon: 1e-8, weight_decay: 0.0, updates: 1 };
+/// let [param, _, _] = adam(x(1.0), x(5.0), x(0.0), x(0.0), &step);
+/// // The first step is the learning rate, whatever the gradient's size.
+/// assert!((param.into_scalar() - 0.9).abs() < 1e-6);
+/// # }
+/// ```
+pub fn adam<B: RwkvBackend, const D: usize>(
+    param: Tensor<B, D>,
+    grad: Tensor<B, D>,
+    first: Tensor<B, D>,
+    second: Tensor<B, D>,
+    step: &AdamStep,
+) -> [Tensor<B, D>; 3] {
+    for (what, dims) in [("gradient", grad.dims()), ("first moment", first.dims()), ("second moment", second.dims())] {
+        assert_eq!(dims, param.dims(), "adam: the {what} is not of the parameter's shape");
+    }
+    B::adam_step(primitive(param), primitive(grad), primitive(first), primitive(second), step).map(tensor)
+}

@@ -1,0 +1,146 @@
+//! What training adds, on every backend: texts side by side in one row, the loss in chunks, Adam's update.
+
+use crate::support::{assert_close, meaning, tensor, values};
+use burn::backend::Autodiff;
+use burn::module::AutodiffModule;
+use burn::tensor::{DType, Int, Tensor, TensorData};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use rwkv_core::checkpoint;
+use rwkv_core::loss::training_loss;
+use rwkv_core::model::{NoHook, Restarts, Rwkv};
+use rwkv_core::ops::RwkvBackend;
+use rwkv_core::ops::adam::{AdamStep, adam};
+use rwkv_core::ops::head_loss::head_loss;
+use std::path::Path;
+
+fn random(rng: &mut StdRng, n: usize) -> Vec<f64> {
+    (0..n).map(|_| f64::from(rng.random_range(-1.0f32..1.0))).collect()
+}
+
+fn ids<B: RwkvBackend>(ids: &[i32], rows: usize, device: &B::Device) -> Tensor<B, 2, Int> {
+    Tensor::from_data(TensorData::new(ids.to_vec(), [rows, ids.len() / rows]), device)
+}
+
+/// Two rows of nine tokens: the first starts anew at 2 and 5, the second at 0, 5 and 8. Each text must be as if alone.
+fn texts_in_one_row_do_not_see_each_other<B: RwkvBackend>(device: &B::Device) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/model.safetensors");
+    let model: Rwkv<B> = checkpoint::load(&path, device).expect("loads");
+    let tokens: Vec<i32> = (0..18).map(|i| (i * 7 + 3) % 11).collect();
+    // A state that is not empty, to start anew from, and another one to come from.
+    let fresh = model.read(ids::<B>(&[4, 1, 7], 1, device), model.zero_state(1));
+    let before = model.read(ids::<B>(&[2, 9], 2, device), model.zero_state(2));
+    let restarts = Restarts::new(&[(2, 0), (5, 0), (0, 1), (5, 1), (8, 1)], 2, fresh.clone());
+    let (x, state) = model.hidden(ids::<B>(&tokens, 2, device), before.clone(), Some(&restarts), &mut NoHook);
+    let mut alone = Vec::new();
+    let mut last = Vec::new();
+    for (row, starts) in [(0, &[0, 2, 5, 9][..]), (1, &[0, 5, 8, 9])] {
+        for (i, bounds) in starts.windows(2).enumerate() {
+            let text = &tokens[row * 9 + bounds[0]..row * 9 + bounds[1]];
+            let start = if (row, i) == (0, 0) { before.select(&[0]) } else { fresh.clone() };
+            let (x, state) = model.hidden(ids::<B>(text, 1, device), start, None, &mut NoHook);
+            alone.extend(values(x));
+            if bounds[1] == 9 {
+                last.push(state);
+            }
+        }
+    }
+    assert_close("residual stream", &values(x), &alone, 1e-5);
+    let last = rwkv_core::state::State::cat(last);
+    assert_close("final states", &meaning(&state), &meaning(&last), 1e-5);
+}
+
+/// Chunks of one, of some that do not divide the rows, and of all: value and gradients of the plain operations.
+fn the_loss_in_chunks_is_the_loss<B: RwkvBackend>(device: &B::Device) {
+    let mut rng = StdRng::seed_from_u64(5);
+    let (count, width, vocab) = (11, 16, 37);
+    let x = random(&mut rng, count * width);
+    let head = random(&mut rng, width * vocab);
+    let at = &(device, DType::F32);
+    let targets: Vec<i32> = (0..count as i32).map(|i| (i * 5) % vocab as i32).collect();
+    let run = |chunk: Option<usize>, weights: Option<&[f64]>| {
+        let at = (at.0, at.1);
+        let x: Tensor<Autodiff<B>, 2> = tensor(&x, [count, width], &at).require_grad();
+        let head: Tensor<Autodiff<B>, 2> = tensor(&head, [width, vocab], &at).require_grad();
+        let targets = Tensor::<Autodiff<B>, 1, Int>::from_data(TensorData::new(targets.clone(), [count]), device);
+        let loss = match chunk {
+            Some(chunk) => {
+                let weights = weights.map(|weights| tensor(weights, [count], &at));
+                head_loss(x.clone(), head.clone(), targets, weights, 1e-4, chunk).div_scalar(3.0)
+            }
+            None => {
+                let logits = x.clone().matmul(head.clone()).unsqueeze_dim::<3>(0);
+                training_loss(logits, targets.unsqueeze_dim(0)).mul_scalar(count as f64 / 3.0)
+            }
+        };
+        let grads = loss.backward();
+        let to_x = values(x.grad(&grads).expect("x has one"));
+        (values(loss), to_x, values(head.grad(&grads).expect("the head has one")))
+    };
+    let want = run(None, None);
+    for chunk in [1, 4, 11] {
+        let got = run(Some(chunk), None);
+        assert_close(&format!("chunk {chunk}: loss"), &got.0, &want.0, 1e-5);
+        assert_close(&format!("chunk {chunk}: gradient of x"), &got.1, &want.1, 1e-5);
+        assert_close(&format!("chunk {chunk}: gradient of the head"), &got.2, &want.2, 1e-5);
+    }
+    // Weights of 0 and 1 are the loss of the rows that are left.
+    let weights: Vec<f64> = (0..count).map(|i| f64::from(u8::from(i % 3 == 0))).collect();
+    let (got, one) = (run(Some(4), Some(&weights)), run(Some(11), Some(&weights)));
+    assert_close("weights: loss", &got.0, &one.0, 1e-6);
+    for (row, weight) in got.1.chunks(width).zip(&weights) {
+        assert_eq!(row.iter().any(|x| *x != 0.0), *weight > 0.0);
+    }
+    assert_close("weights: gradient of the head", &got.2, &one.2, 1e-5);
+}
+
+/// A head that asks for no gradient gets none, and neither does the stream below a frozen model.
+fn only_what_asks_gets_a_gradient<B: RwkvBackend>(device: &B::Device) {
+    let at = &(device, DType::F32);
+    let x: Tensor<Autodiff<B>, 2> = tensor(&[0.5; 8], [2, 4], at).require_grad();
+    let head: Tensor<Autodiff<B>, 2> = tensor(&[0.25; 12], [4, 3], at);
+    let targets = Tensor::<Autodiff<B>, 1, Int>::from_data(TensorData::new(vec![0, 1], [2]), device);
+    let grads = head_loss(x.clone(), head.clone(), targets, None, 0.0, 1).backward();
+    assert!(x.grad(&grads).is_some() && head.grad(&grads).is_none());
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/model.safetensors");
+    let model: Rwkv<Autodiff<B>> = checkpoint::load(&path, device).expect("loads");
+    let inner = model.valid();
+    let (x, _) = inner.hidden(ids::<B>(&[1, 2], 1, device), inner.zero_state(1), None, &mut NoHook);
+    let loss = inner.head_loss(x, ids::<B>(&[2, 3], 1, device), None, 0.0, 0, &mut NoHook);
+    assert!(values(loss)[0].is_finite());
+}
+
+/// Three steps of Adam against its formula in f64, with weight decay.
+fn adam_is_its_formula<B: RwkvBackend>(device: &B::Device) {
+    let mut rng = StdRng::seed_from_u64(9);
+    let n = 20_011; // more than one task, and no multiple of a vector
+    let mut param = random(&mut rng, n);
+    let at = &(device, DType::F32);
+    let mut on_device: [Tensor<B, 1>; 3] =
+        [tensor(&param, [n], at), tensor(&vec![0.0; n], [n], at), tensor(&vec![0.0; n], [n], at)];
+    let (mut first, mut second) = (vec![0.0; n], vec![0.0; n]);
+    for t in 1..=3 {
+        let grad = random(&mut rng, n);
+        let step = AdamStep { lr: 1e-2, beta_1: 0.9, beta_2: 0.99, epsilon: 1e-8, weight_decay: 0.1, updates: t };
+        let [p, m, v] = on_device;
+        on_device = adam(p, tensor(&grad, [n], at), m, v, &step);
+        for i in 0..n {
+            first[i] = 0.9 * first[i] + 0.1 * grad[i];
+            second[i] = 0.99 * second[i] + 0.01 * grad[i] * grad[i];
+            let m = first[i] / (1.0 - 0.9f64.powi(t as i32));
+            let v = second[i] / (1.0 - 0.99f64.powi(t as i32));
+            param[i] = param[i] * (1.0 - 1e-2 * 0.1) - 1e-2 * m / (v.sqrt() + 1e-8);
+        }
+    }
+    let [p, m, v] = on_device;
+    assert_close("parameters", &values(p), &param, 1e-6);
+    assert_close("first moments", &values(m), &first, 1e-6);
+    assert_close("second moments", &values(v), &second, 1e-6);
+}
+
+on_every_backend!(
+    texts_in_one_row_do_not_see_each_other,
+    the_loss_in_chunks_is_the_loss,
+    only_what_asks_gets_a_gradient,
+    adam_is_its_formula,
+);
