@@ -48,6 +48,7 @@ fn all_names() -> Vec<String> {
             "att.receptance",
             "att.wkv",
             "att.output",
+            "att",
             "ffn.shift_k",
             "ffn.shift_r",
             "ffn.key",

@@ -179,7 +179,7 @@ impl<B: RwkvBackend> Projection<B> {
         l2_wrap: f32,
         chunk: usize,
     ) -> Tensor<B, 1> {
-        if let Held::Parameter(weight) = held(&self.weight, &self.packed, &self.pieces) {
+        if let (Held::Parameter(weight), None) = (held(&self.weight, &self.packed, &self.pieces), self.adapter()) {
             return head_loss(x, weight.val(), targets, weights, l2_wrap, chunk);
         }
         let [count, _] = x.dims();

@@ -2,10 +2,12 @@
 
 mod batch;
 pub mod instructions;
+mod order;
 mod sample;
 mod windows;
 
 pub use batch::Batch;
+pub use order::Order;
 pub use sample::{Sample, Samples, in_order};
 pub use windows::Windows;
 
