@@ -36,3 +36,15 @@ fn beside(path: &Path) -> PathBuf {
     name.push(path.file_name().unwrap_or_default());
     path.with_file_name(name)
 }
+
+/// Makes sure that names in a folder survive a loss of power: a renamed file is only as safe as its folder.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn sync_folder(folder: &Path) -> Result<()> {
+    // Windows has no such thing for folders, and needs none.
+    if cfg!(windows) {
+        return Ok(());
+    }
+    std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(Error::io("write", folder))
+}

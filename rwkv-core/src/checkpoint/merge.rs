@@ -30,9 +30,10 @@ impl Checkpoint {
     /// [`Error::Config`](crate::error::Error::Config) for adapters of a model of other sizes. That they belong to these very weights is what
     /// [`Lora::load`] looks at.
     pub fn merge_lora(&mut self, lora: &Lora) -> Result<()> {
-        for (name, _) in lora.matrices() {
-            lora.fits(name, self.tensor(&format!("{name}.weight")).map(|stored| stored.shape))?;
-        }
+        lora.check_fits(self.tensors().filter_map(|(name, stored)| match *stored.shape {
+            [out, inputs] => Some((name.strip_suffix(".weight")?.to_owned(), [out, inputs])),
+            _ => None,
+        }))?;
         for (name, [a, b]) in lora.matrices() {
             let name = format!("{name}.weight");
             let Some(stored) = self.tensor(&name) else { continue };
@@ -51,6 +52,7 @@ impl Checkpoint {
                 }
                 row.iter_mut().zip(&update).for_each(|(weight, update)| *weight += scale * update);
             }
+            self.release(&name);
             self.replace(&name, &values);
         }
         Ok(())

@@ -167,7 +167,8 @@ impl<B: RwkvBackend> Projection<B> {
         }
     }
 
-    /// The loss of the targets when this is the head: [`head_loss`], or the like for a weight that is no parameter.
+    /// The loss of the targets when this is the head: [`head_loss`], or the like for a weight that is no parameter or has an
+    /// adapter.
     ///
     /// # Panics
     /// As [`head_loss`].

@@ -7,15 +7,32 @@ use burn::module::{Module, Param};
 use burn::tensor::backend::Backend;
 use burn::tensor::{DType, Tensor, TensorData};
 
-/// The log-weight with which [`InitialState::new`] starts.
-pub const INITIAL_LOG_WEIGHT: f64 = -2.0;
+/// The log-weight with which [`InitialState::new`] starts: the weight of a token whose key is 0.
+///
+/// It hardly disturbs the model, and learns more than smaller ones. With "before" for the loss of what the model knew, when
+/// nothing is trained yet, and "right" for the answers to questions held out from a tuning of 300 steps, means over five
+/// models of two layers of width 32, three tasks each and two learning rates:
+///
+/// | start | before | right |
+/// |---|---|---|
+/// | no state | 0.018 | 0% |
+/// | `q = −2` | 0.019 | 57% |
+/// | **`q = 0`** | **0.051** | **73%** |
+/// | `q = 2` | 0.50 | 81% |
+/// | [the state after](InitialState::from_state) a newline | 0.038 | 57% |
+/// | the state after the words for another task | 2.2 | 89% |
+///
+/// At `q = −16` the weight does not move at all, and only the shifts learn.
+pub const INITIAL_LOG_WEIGHT: f64 = 0.0;
 
 /// The state before the first token, of one sequence, as parameters: to tune a model by training nothing else.
 ///
 /// The WKV state of a channel is a weighted mean of what was read: it is kept as that mean, `m`, and the logarithm of its
 /// weight, `q`, and stands for `a = m`, `b = 1`, `p = q`. Whatever training makes of the two, that is a valid state. An
-/// empty state has the weight 0, and with it no gradient, so none is a start; [`Self::new`] starts with `m = 0` at a small
-/// weight, [`Self::from_state`] with what the model has read.
+/// empty state has the weight 0, and with it no gradient, so none is a start; [`Self::new`] starts with `m = 0` at
+/// a [weight](INITIAL_LOG_WEIGHT) that trains well, [`Self::from_state`] with what the model has read.
+///
+/// Adam's learning rate is that of the numbers themselves and far above that of a whole model: `1e-2` to `1e-1`.
 ///
 /// A tuned state is saved as a [`State`] of the model whose weights it was tuned for.
 ///

@@ -121,7 +121,7 @@ fn they_stand_for_states<B: RwkvBackend>(device: &B::Device) {
     let next = |state: State<B>| values(model.step(Tensor::from_data([4], device), state).0);
     assert_close("the next token", &next(initial.state(1)), &next(state.select(&[0])), 1e-5);
 
-    // An empty state has no weight to train; its place takes a small one.
+    // An empty state has no weight to train; its place takes that of a new start.
     let empty = InitialState::from_state(&model.zero_state(1));
     let new = InitialState::<B>::new(&model.config(), device);
     assert_close("empty", &meaning(&empty.state(1)), &meaning(&new.state(1)), 0.0);

@@ -8,8 +8,9 @@ use burn::optim::{AdamConfig, GradientsParams, Optimizer};
 use burn::tensor::backend::Backend;
 use burn::tensor::{DType, Int, Tensor, TensorData};
 use rwkv_core::checkpoint::{self, Checkpoint};
+use rwkv_core::config::RwkvConfig;
 use rwkv_core::loss::training_loss;
-use rwkv_core::model::{Lora, LoraConfig, LoraTarget, Precision, Rwkv};
+use rwkv_core::model::{Lora, LoraConfig, LoraTarget, NoHook, Precision, Rwkv};
 use rwkv_core::ops::RwkvBackend;
 use safetensors::SafeTensors;
 use std::collections::{BTreeMap, HashMap};
@@ -145,10 +146,20 @@ fn merged_is_unmerged<B: RwkvBackend>(device: &B::Device) {
     assert_eq!(removed.fingerprint(), base::<B>(device).fingerprint());
 }
 
-fn gradients<B: RwkvBackend>(
+/// A gradient's shape and numbers by the parameter's name.
+type Gradients = BTreeMap<String, (Vec<usize>, Vec<f64>)>;
+
+fn gradients<B: RwkvBackend>(model: &Rwkv<Autodiff<B>>, device: &B::Device) -> Gradients {
+    gradients_of::<B>(model, device, |model, inputs, targets| {
+        training_loss(model.forward(inputs, model.zero_state(2)).0, targets)
+    })
+}
+
+fn gradients_of<B: RwkvBackend>(
     model: &Rwkv<Autodiff<B>>,
     device: &B::Device,
-) -> BTreeMap<String, (Vec<usize>, Vec<f64>)> {
+    loss: impl Fn(&Rwkv<Autodiff<B>>, Tensor<Autodiff<B>, 2, Int>, Tensor<Autodiff<B>, 2, Int>) -> Tensor<Autodiff<B>, 1>,
+) -> Gradients {
     struct Collect<'a> {
         grads: &'a GradientsParams,
         found: Vec<Option<(Vec<usize>, Vec<f64>)>>,
@@ -160,8 +171,7 @@ fn gradients<B: RwkvBackend>(
         }
     }
     let tokens = |ids: &[i64]| Tensor::from_data(TensorData::new(ids.to_vec(), [2, 4]), device);
-    let (logits, _) = model.forward(tokens(&TOKENS[..8]), model.zero_state(2));
-    let loss = training_loss(logits, tokens(&TOKENS[1..]));
+    let loss = loss(model, tokens(&TOKENS[..8]), tokens(&TOKENS[1..]));
     let grads = GradientsParams::from_grads(loss.backward(), model);
     let mut collect = Collect { grads: &grads, found: vec![] };
     model.visit(&mut collect);
@@ -230,6 +240,20 @@ fn only_adapters_train<B: RwkvBackend>(device: &B::Device) {
     assert!(parameters(&merged).keys().eq(before.keys()));
 }
 
+/// The loss over chunks of positions takes a path of its own, where a head with an adapter is no plain matrix.
+fn the_chunked_loss_sees_the_adapters<B: RwkvBackend>(device: &B::Device) {
+    let model = adapted::<Autodiff<B>>(device);
+    let plain = gradients::<B>(&model, device);
+    let chunked = gradients_of::<B>(&model, device, |model, inputs, targets| {
+        let (x, _) = model.hidden(inputs, model.zero_state(2), None, &mut NoHook);
+        model.head_loss(x, targets, None, 1e-4, 3, &mut NoHook).div_scalar(8.0)
+    });
+    assert!(chunked.keys().eq(plain.keys()));
+    for (name, (_, want)) in &plain {
+        assert_close(name, &chunked[name].1, want, 1e-5);
+    }
+}
+
 /// Writes the file again with other metadata.
 fn with_metadata(file: &Path, edit: impl Fn(&mut HashMap<String, String>)) {
     let bytes = std::fs::read(file).expect("the file");
@@ -290,16 +314,30 @@ fn adapters_survive_files<B: RwkvBackend>(device: &B::Device) {
     checkpoint::save(&model.clone().merge_lora().expect("plain"), &out).expect("a plain model");
     let twice = model.add_lora(&config(), 0).expect_err("refused").to_string();
     assert!(twice.contains("already"), "{twice}");
-    let mut small = rwkv_core::config::RwkvConfig::new(7, 3, 8);
-    small.emb_init_scale = 1.0;
-    let other = Rwkv::<B>::new(&small, 0, device).with_lora(&lora).expect_err("other sizes").to_string();
-    assert!(other.contains("blocks.0.att.key") && other.contains("[8, 8]"), "{other}");
+    let mut refusals = Vec::new();
+    for sizes in [
+        RwkvConfig::new(7, 3, 8),
+        RwkvConfig { n_layer: 4, ..fingerprint.config().clone() },
+        RwkvConfig { n_layer: 2, ..fingerprint.config().clone() },
+    ] {
+        let model = Rwkv::<B>::new(&sizes, 0, device);
+        let other = folder.path().join("other.safetensors");
+        checkpoint::save(&model, &other).expect("written");
+        let said = model.with_lora(&lora).expect_err("other sizes").to_string();
+        let mut checkpoint = Checkpoint::open(&other).expect("written");
+        assert_eq!(checkpoint.merge_lora(&lora).expect_err("other sizes").to_string(), said);
+        refusals.push(said);
+    }
+    assert!(refusals[0].contains("blocks.0.att.key") && refusals[0].contains("[8, 8]"), "{refusals:?}");
+    assert!(refusals[1].contains("blocks.3") && refusals[1].contains("none"), "{refusals:?}");
+    assert!(refusals[2].contains("blocks.2"), "{refusals:?}");
 }
 
 on_every_backend!(
     new_adapters_change_nothing,
     merged_is_unmerged,
     gradients_follow_from_the_merged_weights,
+    the_chunked_loss_sees_the_adapters,
     only_adapters_train,
     adapters_survive_files,
 );

@@ -7,7 +7,6 @@ use crate::model::{Projection, Rwkv};
 use burn::module::{Module, Param};
 use burn::tensor::backend::Backend;
 use burn::tensor::{DType, Tensor, TensorData};
-use std::collections::BTreeMap;
 
 impl<B: Backend> Rwkv<B> {
     /// The model with none of its parameters asking for a gradient. Clones, optimizers and
@@ -61,22 +60,23 @@ impl<B: Backend> Rwkv<B> {
     /// # Errors
     /// [`Error::Config`] as for [`Self::add_lora`], or when the adapters are those of a model of other sizes. That they
     /// belong to these very weights is what [`Lora::load`] looks at.
+    ///
+    /// # Panics
+    /// Never: what could is refused first.
     pub fn with_lora(self, lora: &Lora) -> Result<Self> {
         let device = self.device();
         let mut model = self;
-        let shapes: BTreeMap<String, [usize; 2]> =
-            (model.projections_mut().into_iter()).map(|(name, projection)| (name, projection.shape())).collect();
-        for (name, _) in lora.matrices() {
-            let official = shapes.get(&format!("{name}.weight")).map(|[inputs, out]| [*out, *inputs]);
-            lora.fits(name, official.as_ref().map(|shape| &shape[..]))?;
-        }
+        lora.check_fits(model.projections_mut().into_iter().map(|(name, projection)| {
+            let [inputs, out] = projection.shape();
+            (without_weight(name), [out, inputs])
+        }))?;
         let parameter = |name: String, values: &[f32], shape: [usize; 2]| {
             let tensor = Tensor::from_data(TensorData::new(values.to_vec(), shape), (&device, DType::F32));
             Param::initialized(id_of(&name), tensor.require_grad())
         };
         let rank = lora.config().rank;
         model.adapt(lora.config(), |name, [inputs, out]| {
-            let [a, b] = lora.matrix(name).expect("a loaded adapter has a matrix for every target");
+            let [a, b] = lora.matrix(name).expect("there is one for every target, checked above");
             let a = parameter(format!("{name}.lora_a"), a, [inputs, rank]);
             (a, parameter(format!("{name}.lora_b"), b, [rank, out]))
         })
@@ -104,10 +104,7 @@ impl<B: Backend> Rwkv<B> {
 
     /// The projections that `config` names, by their names without `.weight`.
     fn adapted_by(&mut self, config: &LoraConfig) -> Vec<(String, &mut Projection<B>)> {
-        let matrices = self.projections_mut().into_iter().map(|(mut name, projection)| {
-            name.truncate(name.len() - ".weight".len());
-            (name, projection)
-        });
+        let matrices = self.projections_mut().into_iter().map(|(name, projection)| (without_weight(name), projection));
         matrices.filter(|(name, _)| config.targets.iter().any(|target| target.is(name))).collect()
     }
 
@@ -160,4 +157,10 @@ impl<B: Backend> Rwkv<B> {
         self.lora = None;
         self
     }
+}
+
+/// The name of a matrix, from that of its weight.
+fn without_weight(mut name: String) -> String {
+    name.truncate(name.len() - ".weight".len());
+    name
 }

@@ -58,15 +58,22 @@ impl Lora {
         self.matrices.get(name).map(|[a, b]| [&a[..], &b[..]])
     }
 
-    /// Checks that an adapter fits the matrix of this name, whose official shape is this, if there is one.
-    pub(crate) fn fits(&self, name: &str, shape: Option<&[usize]>) -> Result<()> {
+    /// Checks that these are adapters for the model with these matrices: names without `.weight`, and `[out, in]`.
+    pub(crate) fn check_fits(&self, matrices: impl Iterator<Item = (String, [usize; 2])>) -> Result<()> {
         let rank = self.config.rank;
-        let sizes = self.matrix(name).map(|[a, b]| [b.len() / rank, a.len() / rank]);
-        if shape == sizes.as_ref().map(|sizes| &sizes[..]) {
-            return Ok(());
+        let targets = matrices.filter(|(name, _)| self.config.targets.iter().any(|target| target.is(name)));
+        let wanted: BTreeMap<String, [usize; 2]> = targets.collect();
+        for (name, shape) in &wanted {
+            let sizes = self.matrix(name).map(|[a, b]| [b.len() / rank, a.len() / rank]);
+            if sizes != Some(*shape) {
+                let found = sizes.map_or("none".to_owned(), |sizes| format!("one of shape {sizes:?}"));
+                return Err(Error::config("lora", format!("an adapter for {name} of shape {shape:?}"), found));
+            }
         }
-        let found = shape.map_or("a model without it".to_owned(), |shape| format!("{shape:?}"));
-        Err(Error::config("lora", format!("{name} of shape {:?}", sizes.unwrap_or_default()), found))
+        match self.matrices.keys().find(|name| !wanted.contains_key(*name)) {
+            None => Ok(()),
+            Some(name) => Err(Error::config("lora", "adapters for matrices of the model", format!("one for {name}"))),
+        }
     }
 
     /// Writes the adapters to a file, as those of the model with this [fingerprint](crate::model::Rwkv::fingerprint): that
