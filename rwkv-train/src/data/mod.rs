@@ -4,15 +4,20 @@ mod batch;
 pub mod instructions;
 mod order;
 mod sample;
+mod token_file;
+mod tokens;
 mod windows;
 
 pub use batch::Batch;
-pub use order::Order;
+pub use order::{MagicPrime, Order};
 pub use sample::{Sample, Samples, in_order};
-pub use windows::Windows;
+pub use token_file::{TokenFile, TokenFileWriter, TokenType, Written};
+pub use tokens::Tokens;
+pub use windows::{WindowOptions, Windows};
 
 use crate::error::{Error, Result};
 use rwkv_core::tokenizer::Tokenizer;
+use std::path::Path;
 use std::sync::Arc;
 
 /// What the model learns from, and what it is measured on.
@@ -28,22 +33,46 @@ impl Dataset {
     /// Cuts one text in two, in order: the last `val_fraction` is held out.
     ///
     /// # Errors
-    /// [`Error::TooShort`] when a part has no whole window.
-    pub fn split(tokens: &[u32], val_fraction: f64, ctx_len: usize, seed: u64) -> Result<Self> {
-        let train = (tokens.len() as f64 * (1.0 - val_fraction)) as usize;
-        let (train, val) = tokens.split_at(train.min(tokens.len()));
-        Self::from_parts(train.to_vec(), val.to_vec(), ctx_len, seed)
+    /// As [`Windows::new`], for either part.
+    pub fn split(tokens: impl Into<Tokens>, val_fraction: f64, options: WindowOptions) -> Result<Self> {
+        let (train, val) = tokens.into().split(val_fraction);
+        Self::from_parts(train, val, options)
     }
 
-    /// A training stream and a held-out stream.
+    /// A training stream and a held-out stream. The order is that of training; the held-out windows stand in theirs.
     ///
     /// # Errors
-    /// [`Error::TooShort`] when a part has no whole window.
-    pub fn from_parts(train: Vec<u32>, val: Vec<u32>, ctx_len: usize, seed: u64) -> Result<Self> {
+    /// As [`Windows::new`], for either part.
+    pub fn from_parts(train: impl Into<Tokens>, val: impl Into<Tokens>, options: WindowOptions) -> Result<Self> {
+        let measured = WindowOptions { order: Order::Sequential, ..options };
         Ok(Self {
-            train: Arc::new(Windows::new("the training text", train, ctx_len, seed)?),
-            val: Arc::new(Windows::new("the held-out text", val, ctx_len, seed)?),
+            train: Arc::new(Windows::new("the training text", train, options)?),
+            val: Arc::new(Windows::new("the held-out text", val, measured)?),
         })
+    }
+
+    /// Token files for a vocabulary of `vocab_size`: `val` is held out, or without it the last `val_fraction` of `train`.
+    /// Every id is checked, once.
+    ///
+    /// # Errors
+    /// As [`TokenFile::open`] and [`Windows::new`]; [`Error::TokenOutside`] for an id that the vocabulary does not reach.
+    pub fn from_files(
+        train: &Path,
+        val: Option<&Path>,
+        val_fraction: f64,
+        vocab_size: usize,
+        options: WindowOptions,
+    ) -> Result<Self> {
+        let open = |prefix: &Path| {
+            let tokens = Tokens::open(prefix)?;
+            tokens.check_ids(vocab_size)?;
+            Ok::<_, Error>(tokens)
+        };
+        let train = open(train)?;
+        match val {
+            Some(val) => Self::from_parts(train, open(val)?, options),
+            None => Self::split(train, val_fraction, options),
+        }
     }
 }
 

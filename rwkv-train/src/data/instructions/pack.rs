@@ -45,11 +45,11 @@ pub struct Instructions {
     truncated: usize,
     left_out: usize,
     /// The order of one pass: that of the last sample that was asked for.
-    order: Arc<Mutex<Option<Order>>>,
+    order: Arc<Mutex<Option<Pass>>>,
 }
 
-/// A pass and its rows.
-type Order = (u64, Arc<[usize]>);
+/// The number of a pass, and its rows in order.
+type Pass = (u64, Arc<[usize]>);
 
 impl Instructions {
     /// Packs examples, in an order that belongs to `seed`.
