@@ -3,31 +3,34 @@
 //! ```text
 //! config.toml          the run, ready for `--config`
 //! run.json             version, commit, backend, command
-//! tokenizer.json       the vocabulary
+//! tokenizer.json       the vocabulary, where the run knows it
 //! metrics.jsonl        a row every few steps
-//! model.safetensors    the newest weights
-//! step-001000/         a checkpoint: model.safetensors, the optimizer's files
+//! events.jsonl         steps left out, spikes of the loss
+//! model.safetensors    the newest weights (lora.safetensors, state.safetensors in fine-tuning), average.… beside it
+//! step-001000/         a checkpoint: see [`crate::checkpoints`]
 //! ```
 //!
 //! Files and checkpoint folders are made beside their place and renamed, so each is whole or not there.
 
+use crate::checkpoints;
 use crate::config::RunConfig;
 use crate::error::{Error, Result};
+use crate::events::Event;
 use crate::metrics::{self, Metrics};
-use crate::optim::GroupedAdam;
 use crate::trainer::Trainer;
-use burn::module::AutodiffModule;
-use rwkv_core::checkpoint::{self, MODEL_FILE, TOKENIZER_FILE};
+use rwkv_core::checkpoint::TOKENIZER_FILE;
 use rwkv_core::error::Error as CoreError;
-use rwkv_core::files::write_atomic;
+use rwkv_core::files::{replace_atomic, write_atomic};
 use rwkv_core::ops::RwkvAutodiffBackend;
 use rwkv_core::tokenizer::AnyTokenizer;
 use serde::Serialize;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 const CONFIG_FILE: &str = "config.toml";
 const RUN_FILE: &str = "run.json";
-const METRICS_FILE: &str = "metrics.jsonl";
+const METRICS_FILE: &str = metrics::FILE;
+const EVENTS_FILE: &str = "events.jsonl";
 
 /// Where a run comes from.
 #[derive(Debug, Clone, Serialize)]
@@ -74,39 +77,84 @@ impl RunDir {
     ///
     /// # Errors
     /// When it cannot be made, or holds the metrics of another run already.
-    pub fn create(path: &Path, config: &RunConfig, tokenizer: &AnyTokenizer, provenance: &Provenance) -> Result<Self> {
+    pub fn create(
+        path: &Path,
+        config: &RunConfig,
+        tokenizer: Option<&AnyTokenizer>,
+        provenance: &Provenance,
+    ) -> Result<Self> {
         std::fs::create_dir_all(path).map_err(CoreError::io("create", path))?;
         let run = Self { path: path.to_owned() };
-        if run.metrics_file().exists() {
+        if path.join(CONFIG_FILE).exists() || run.metrics_file().exists() {
             let problem = "holds a run already; choose another folder, or go on with it by --resume";
             return Err(CoreError::format(path, problem).into());
         }
-        write_atomic(&path.join(CONFIG_FILE), config.to_toml().as_bytes())?;
         let provenance = serde_json::to_string_pretty(provenance)
             .map_err(|error| CoreError::format(path.join(RUN_FILE), error.to_string()))?;
         write_atomic(&path.join(RUN_FILE), provenance.as_bytes())?;
-        tokenizer.save(&path.join(TOKENIZER_FILE))?;
+        if let Some(tokenizer) = tokenizer {
+            tokenizer.save(&path.join(TOKENIZER_FILE))?;
+        }
+        // Last: a folder with a configuration is a run that can be resumed.
+        write_atomic(&path.join(CONFIG_FILE), config.to_toml().as_bytes())?;
         Ok(run)
     }
 
-    /// Opens the folder of a run that went before: its configuration, its tokenizer and its newest checkpoint's step.
+    /// A folder that another process made.
+    #[must_use]
+    pub fn at(path: &Path) -> Self {
+        Self { path: path.to_owned() }
+    }
+
+    /// Opens the folder of a run that went before, at its newest checkpoint that is whole.
     ///
-    /// Rows of metrics after that checkpoint are dropped: the run will write them again.
+    /// Checkpoints that are damaged are passed over and named in [`Opened::damaged`]; a run that was ended before its first
+    /// one begins again. Rows of metrics after the checkpoint are dropped: the run will write them again.
     ///
     /// # Errors
-    /// [`Error::NothingToResume`], or what is wrong with a file.
-    pub fn open(path: &Path) -> Result<(Self, RunConfig, AnyTokenizer, usize)> {
-        let run = Self { path: path.to_owned() };
-        let config = RunConfig::load(&path.join(CONFIG_FILE))?;
-        let tokenizer = AnyTokenizer::load(&path.join(TOKENIZER_FILE))?;
-        let step = run.newest_checkpoint()?.ok_or_else(|| Error::NothingToResume(path.to_owned()))?;
-        let mut rows = String::new();
-        for row in run.metrics()?.iter().filter(|row| row.step <= step) {
-            rows += &serde_json::to_string(row).map_err(|e| CoreError::format(run.metrics_file(), e.to_string()))?;
-            rows.push('\n');
+    /// [`Error::NothingToResume`] for a folder without a run or whose checkpoints are all damaged, or what is wrong with a
+    /// file.
+    pub fn open(path: &Path) -> Result<Opened> {
+        let run_dir = Self { path: path.to_owned() };
+        if !path.join(CONFIG_FILE).exists() {
+            return Err(Error::NothingToResume(path.to_owned()));
         }
-        write_atomic(&run.metrics_file(), rows.as_bytes())?;
-        Ok((run, config, tokenizer, step))
+        let config = RunConfig::load(&path.join(CONFIG_FILE))?;
+        let tokenizer = path.join(TOKENIZER_FILE);
+        let tokenizer = if tokenizer.exists() { Some(AnyTokenizer::load(&tokenizer)?) } else { None };
+        let steps = checkpoints::steps(path)?;
+        let (mut damaged, mut step) = (Vec::new(), None);
+        for &candidate in &steps {
+            match checkpoints::verify(&checkpoints::folder(path, candidate)) {
+                Ok(()) => {
+                    step = Some(candidate);
+                    break;
+                }
+                Err(error) => damaged.push(error.to_string()),
+            }
+        }
+        if step.is_none() && !damaged.is_empty() {
+            return Err(Error::NothingToResume(path.to_owned()));
+        }
+        let done = step.unwrap_or(0);
+        run_dir.keep_rows(METRICS_FILE, done)?;
+        run_dir.keep_rows(EVENTS_FILE, done)?;
+        Ok(Opened { run_dir, config, tokenizer, step, damaged })
+    }
+
+    /// Drops rows after a step from a file of JSON lines; a torn last line goes, too.
+    fn keep_rows(&self, file: &str, step: usize) -> Result<()> {
+        let path = self.path.join(file);
+        if !path.exists() {
+            return Ok(());
+        }
+        let text = std::fs::read_to_string(&path).map_err(CoreError::io("read", &path))?;
+        let is_kept = |line: &&str| {
+            let row = serde_json::from_str::<serde_json::Value>(line).ok();
+            row.and_then(|row| row["step"].as_u64()).is_some_and(|of_row| of_row <= step as u64)
+        };
+        let kept: String = text.lines().filter(is_kept).flat_map(|line| [line, "\n"]).collect();
+        Ok(write_atomic(&path, kept.as_bytes())?)
     }
 
     /// The folder.
@@ -135,54 +183,56 @@ impl RunDir {
         Ok(metrics::read(&self.metrics_file())?)
     }
 
-    /// Writes a checkpoint of the run as it is now.
+    /// Appends an event.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn append_event(&self, event: &Event) -> Result<()> {
+        let path = self.path.join(EVENTS_FILE);
+        let line = serde_json::to_string(event).map_err(|e| CoreError::format(&path, e.to_string()))? + "\n";
+        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(&path);
+        let written = file.as_mut().map(|file| file.write_all(line.as_bytes()));
+        match written {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(source)) => Err(CoreError::io("write", &path)(source).into()),
+            Err(_) => Err(CoreError::io("write", &path)(file.expect_err("seen just now")).into()),
+        }
+    }
+
+    /// Writes a checkpoint of the run as it is now, puts what was learnt at the folder's top, and removes checkpoints
+    /// beyond the configuration's `keep`.
     ///
     /// # Errors
     /// When it cannot be written; checkpoints that were there stay.
     pub fn save<B: RwkvAutodiffBackend>(&self, trainer: &Trainer<B>) -> Result<()> {
-        let target = self.checkpoint(trainer.step());
-        let partial = self.path.join(format!(".partial-step-{:06}", trainer.step()));
-        if partial.exists() {
-            std::fs::remove_dir_all(&partial).map_err(CoreError::io("remove", &partial))?;
+        checkpoints::save(&self.path, trainer)?;
+        let name = checkpoints::trained_file(trainer.config());
+        let newest = checkpoints::folder(&self.path, trainer.step()).join(name);
+        // The same file under a second name where the file system can: weights are large.
+        let link = |temporary: &Path| {
+            std::fs::hard_link(&newest, temporary)
+                .or_else(|_| std::fs::copy(&newest, temporary).map(drop))
+                .map_err(CoreError::io("write", &self.path.join(name)))
+        };
+        replace_atomic(&self.path.join(name), link)?;
+        if let Some(average) = trainer.average() {
+            checkpoints::save_trained(average, trainer.base(), &self.path.join(format!("average.{name}")))?;
         }
-        std::fs::create_dir_all(&partial).map_err(CoreError::io("create", &partial))?;
-        let model = trainer.model().valid();
-        checkpoint::save(&model, &partial.join(MODEL_FILE))?;
-        trainer.optimizer().save(&partial)?;
-        if target.exists() {
-            std::fs::remove_dir_all(&target).map_err(CoreError::io("remove", &target))?;
-        }
-        std::fs::rename(&partial, &target).map_err(CoreError::io("write", &target))?;
-        Ok(checkpoint::save(&model, &self.path.join(MODEL_FILE))?)
+        Ok(checkpoints::prune(&self.path, trainer.config().train.keep)?)
     }
+}
 
-    /// A trainer as it was at the checkpoint of `step`.
-    ///
-    /// # Errors
-    /// When the checkpoint cannot be read.
-    pub fn restore<B: RwkvAutodiffBackend>(
-        &self,
-        step: usize,
-        config: RunConfig,
-        dataset: crate::data::Dataset,
-        device: B::Device,
-    ) -> Result<Trainer<B>> {
-        let folder = self.checkpoint(step);
-        let model = checkpoint::load::<B>(&folder.join(MODEL_FILE), &device)?;
-        let trainer = Trainer::<B>::new(config, dataset, model, device.clone())?;
-        let adam = &trainer.config().train;
-        let optimizer =
-            GroupedAdam::new(trainer.model(), adam.beta_1, adam.beta_2, adam.epsilon).load(&folder, &device)?;
-        Ok(trainer.resume_at(step, optimizer))
-    }
-
-    fn checkpoint(&self, step: usize) -> PathBuf {
-        self.path.join(format!("step-{step:06}"))
-    }
-
-    fn newest_checkpoint(&self) -> Result<Option<usize>> {
-        let entries = std::fs::read_dir(&self.path).map_err(CoreError::io("read", &self.path))?;
-        let step = |name: std::ffi::OsString| name.to_str()?.strip_prefix("step-")?.parse::<usize>().ok();
-        Ok(entries.filter_map(|entry| step(entry.ok()?.file_name())).max())
-    }
+/// A run that can go on.
+#[derive(Debug)]
+pub struct Opened {
+    /// Its folder.
+    pub run_dir: RunDir,
+    /// Its configuration.
+    pub config: RunConfig,
+    /// Its tokenizer, if it has one.
+    pub tokenizer: Option<AnyTokenizer>,
+    /// The newest checkpoint that is whole; none for a run that begins again.
+    pub step: Option<usize>,
+    /// What is wrong with newer ones.
+    pub damaged: Vec<String>,
 }

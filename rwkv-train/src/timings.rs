@@ -9,10 +9,8 @@ use std::time::Instant;
 pub enum Phase {
     /// Choosing windows and moving them to the device.
     Data,
-    /// Model and loss.
-    Forward,
-    /// Gradients.
-    Backward,
+    /// Loss and gradients: the passes forward and backward.
+    Backprop,
     /// Clipping and Adam.
     Optimizer,
     /// The held-out text.
@@ -26,10 +24,8 @@ pub enum Phase {
 pub struct Timings {
     /// Of [`Phase::Data`].
     pub data_s: f64,
-    /// Of [`Phase::Forward`].
-    pub forward_s: f64,
-    /// Of [`Phase::Backward`].
-    pub backward_s: f64,
+    /// Of [`Phase::Backprop`].
+    pub backprop_s: f64,
     /// Of [`Phase::Optimizer`].
     pub optimizer_s: f64,
     /// Of [`Phase::Validation`].
@@ -49,8 +45,7 @@ impl Timings {
         let seconds = started.elapsed().as_secs_f64();
         *match phase {
             Phase::Data => &mut self.data_s,
-            Phase::Forward => &mut self.forward_s,
-            Phase::Backward => &mut self.backward_s,
+            Phase::Backprop => &mut self.backprop_s,
             Phase::Optimizer => &mut self.optimizer_s,
             Phase::Validation => &mut self.validation_s,
             Phase::Checkpoint => &mut self.checkpoint_s,

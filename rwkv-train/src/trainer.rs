@@ -1,19 +1,29 @@
 //! The training loop.
 
+use crate::backprop::{self, Backprop};
 use crate::config::RunConfig;
-use crate::data::Dataset;
+use crate::data::{Batch, Dataset, Samples};
 use crate::error::{Error, Result};
+use crate::events::{Event, Spikes};
+use crate::finite;
+use crate::flops::Meter;
 use crate::metrics::Metrics;
-use crate::optim::{GroupedAdam, clip_global_norm};
+use crate::optim::{Adam, AdamConfig, Ema, Groups, clip_global_norm};
+use crate::parallel::Worker;
+use crate::progress::Progress;
 use crate::schedule::Schedule;
 use crate::timings::{Phase, Timings};
+use crate::trainee::Trainee;
 use crate::validate::validation_loss;
 use burn::module::AutodiffModule;
-use burn::optim::{GradientsAccumulator, GradientsParams};
+use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
-use rwkv_core::loss::{training_loss, value};
+use rwkv_core::loss::value;
 use rwkv_core::model::Rwkv;
 use rwkv_core::ops::RwkvAutodiffBackend;
+use rwkv_core::state::Fingerprint;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 /// What a caller may do while training goes on. Every method does nothing by default; an error ends the training.
@@ -29,6 +39,14 @@ pub trait Observer<B: RwkvAutodiffBackend> {
         Ok(())
     }
 
+    /// Something happened that is no row of metrics.
+    ///
+    /// # Errors
+    /// Whatever should end the training.
+    fn on_event(&mut self, _event: &Event) -> Result<()> {
+        Ok(())
+    }
+
     /// A checkpoint is due.
     ///
     /// # Errors
@@ -40,65 +58,83 @@ pub trait Observer<B: RwkvAutodiffBackend> {
 
 impl<B: RwkvAutodiffBackend> Observer<B> for () {}
 
-/// A training run: model, optimizer, data and how far it has come.
+/// How [`Trainer::run`] ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// With the last step.
+    Finished,
+    /// On request, after a checkpoint.
+    Stopped,
+}
+
+/// A training run: what learns, optimizer, data and how far it has come.
 pub struct Trainer<B: RwkvAutodiffBackend> {
     config: RunConfig,
     dataset: Dataset,
     schedule: Schedule,
-    model: Option<Rwkv<B>>, // `None` only while the optimizer has it
-    optimizer: GroupedAdam<B>,
-    step: usize,
+    backprop: Backprop,
+    base: Option<Fingerprint>,
+    trainee: Option<Trainee<B>>, // `None` only while the optimizer has it
+    optimizer: Adam<B>,
+    ema: Option<Ema<B, Trainee<B>>>,
+    progress: Progress,
+    stop: Arc<AtomicBool>,
     timings: Timings,
     device: B::Device,
 }
 
 impl<B: RwkvAutodiffBackend> Trainer<B> {
-    /// A run from its first step.
+    /// A run from its first step, of a model that learns as the configuration's `[tune]` says.
     ///
     /// # Errors
-    /// When [`RunConfig::validate`] refuses the configuration.
+    /// When [`RunConfig::validate`] refuses the configuration, or the adapters do not fit the model.
     pub fn new(config: RunConfig, dataset: Dataset, model: Rwkv<B>, device: B::Device) -> Result<Self> {
         config.validate()?;
-        let train = &config.train;
-        let optimizer = GroupedAdam::new(&model, train.beta_1, train.beta_2, train.epsilon);
-        let (schedule, timings) = (config.schedule(), Timings::default());
-        Ok(Self { config, dataset, schedule, model: Some(model), optimizer, step: 0, timings, device })
+        // Adapters and states belong to the weights under them.
+        let base = (config.tune.method != crate::config::TuneMethod::Full).then(|| model.fingerprint());
+        let trainee = Trainee::new(model, &config)?;
+        let optimizer = Adam::new(adam_config(&config), trainee.named_parameters());
+        let decay = config.train.ema_decay;
+        let ema = (decay > 0.0).then(|| Ema::new(decay, trainee.valid()));
+        Ok(Self {
+            schedule: config.schedule(),
+            backprop: Backprop::new(&config),
+            config,
+            dataset,
+            base,
+            trainee: Some(trainee),
+            optimizer,
+            ema,
+            progress: Progress::default(),
+            stop: Arc::default(),
+            timings: Timings::default(),
+            device,
+        })
     }
 
-    /// The same run, `step` steps later, with the optimizer's state of that time.
+    /// The same run later: with what it had learnt, its optimizer's state and its average then.
     #[must_use]
-    pub fn resume_at(mut self, step: usize, optimizer: GroupedAdam<B>) -> Self {
-        self.step = step;
+    pub fn resume_at(
+        mut self,
+        progress: Progress,
+        trainee: Trainee<B>,
+        optimizer: Adam<B>,
+        average: Option<Trainee<B::InnerBackend>>,
+    ) -> Self {
+        if let Some(average) = average {
+            self.ema = Some(Ema::new(self.config.train.ema_decay, average));
+        }
+        self.trainee = Some(trainee);
         self.optimizer = optimizer;
+        self.progress = progress;
         self
     }
 
-    /// The model as it is now.
-    ///
-    /// # Panics
-    /// Never: the model is away only inside [`Self::run`].
-    pub fn model(&self) -> &Rwkv<B> {
-        self.model.as_ref().expect("the model is away only while the optimizer steps")
-    }
-
-    /// The optimizer as it is now.
-    pub fn optimizer(&self) -> &GroupedAdam<B> {
-        &self.optimizer
-    }
-
-    /// The run's configuration.
-    pub fn config(&self) -> &RunConfig {
-        &self.config
-    }
-
-    /// Steps done.
-    pub fn step(&self) -> usize {
-        self.step
-    }
-
-    /// Where the time went.
-    pub fn timings(&self) -> &Timings {
-        &self.timings
+    /// Ends the run after the step at hand, with a checkpoint, once the flag is up.
+    #[must_use]
+    pub fn with_stop(mut self, stop: Arc<AtomicBool>) -> Self {
+        self.stop = stop;
+        self
     }
 
     /// Has every phase of a step wait for the device, so that [`Self::timings`] tell the phases apart on a GPU too.
@@ -108,134 +144,279 @@ impl<B: RwkvAutodiffBackend> Trainer<B> {
         self
     }
 
-    /// The loss on the held-out text, in nats per token, over at most `limit` windows.
+    /// What learns, as it is now.
+    ///
+    /// # Panics
+    /// Never: it is away only inside [`Self::run`].
+    pub fn trainee(&self) -> &Trainee<B> {
+        self.trainee.as_ref().expect("the trainee is away only while the optimizer steps")
+    }
+
+    /// The model as it is now.
+    pub fn model(&self) -> &Rwkv<B> {
+        &self.trainee().model
+    }
+
+    /// The average of the weights, where there is one.
+    pub fn average(&self) -> Option<&Trainee<B::InnerBackend>> {
+        self.ema.as_ref().map(Ema::average)
+    }
+
+    /// The weights under adapters, or for which a state is tuned.
+    pub fn base(&self) -> Option<&Fingerprint> {
+        self.base.as_ref()
+    }
+
+    /// The optimizer as it is now.
+    pub fn optimizer(&self) -> &Adam<B> {
+        &self.optimizer
+    }
+
+    /// The run's configuration.
+    pub fn config(&self) -> &RunConfig {
+        &self.config
+    }
+
+    /// How far the run has come.
+    pub fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    /// Steps done.
+    pub fn step(&self) -> usize {
+        self.progress.step
+    }
+
+    /// Where the time went.
+    pub fn timings(&self) -> &Timings {
+        &self.timings
+    }
+
+    /// The loss on the held-out text, in nats per token, over at most `limit` samples.
     pub fn validate(&mut self, limit: usize) -> f64 {
         let started = Instant::now();
-        let loss = validation_loss(&self.model().valid(), self.dataset.val.as_ref(), limit, &self.device);
+        let loss = validation_loss(&self.trainee().valid(), self.dataset.val.as_ref(), limit, &self.device);
         self.timings.add(Phase::Validation, started);
         loss
     }
 
-    /// Trains to the last step.
+    /// Trains to the last step, or until it is asked to stop.
     ///
     /// # Errors
-    /// [`Error::Diverged`] when the loss is no number, and what the observer returns.
-    pub fn run(&mut self, observer: &mut dyn Observer<B>) -> Result<()> {
+    /// [`Error::Diverged`] when too many losses or gradients in a row are no numbers, and what the observer returns.
+    pub fn run(&mut self, observer: &mut dyn Observer<B>) -> Result<Ended> {
+        self.run_as(&mut Worker::alone(), observer)
+    }
+
+    /// [`Self::run`] as one of several workers, each with a trainer of its own, from the same seed or checkpoint. The first
+    /// one's observer sees metrics, events and checkpoints.
+    ///
+    /// # Errors
+    /// As [`Self::run`], and [`Error::Parallel`] when another worker is lost; the trainer is then as it was after the last
+    /// step, good for a checkpoint.
+    pub fn run_as(&mut self, worker: &mut Worker, observer: &mut dyn Observer<B>) -> Result<Ended> {
         let train = self.config.train.clone();
         let due = |every: usize, step: usize| step == train.steps || (every > 0 && step.is_multiple_of(every));
-        let tokens_per_step = train.batch_size * train.accumulate * train.ctx_len;
+        let mut samples: Option<Arc<dyn Samples>> = None;
+        let spikes = Spikes::new(train.spike_factor);
         let mut row = Row::default();
-        while self.step < train.steps {
+        while self.progress.step < train.steps {
             let started = Instant::now();
-            let (loss, grad_norm, lr) = self.train_step();
-            row.add(loss);
-            let logs = due(train.log_every, self.step);
-            let validates = due(train.val_every, self.step);
-            let saves = due(train.save_every, self.step);
-            // Before a checkpoint, too: no weights are saved that cannot go on.
-            let metrics = if logs || validates || saves {
-                // Reading the loss waits for the device, so the clock stops after it.
-                let loss = row.mean();
-                let grad_norm = value(grad_norm);
-                if !loss.is_finite() || !grad_norm.is_finite() {
-                    return Err(Error::Diverged { step: self.step, loss, lr, grad_norm });
-                }
-                row.seconds += started.elapsed().as_secs_f64();
-                let tokens_per_second = (row.steps * tokens_per_step) as f64 / row.seconds;
-                row = Row::default();
-                Some(Metrics { step: self.step, loss, val_loss: None, tokens_per_second, lr, grad_norm })
-            } else {
-                row.seconds += started.elapsed().as_secs_f64();
-                None
+            let ctx_len = self.config.shape_at(self.progress.step).1;
+            let from = match samples.take().filter(|samples| samples.ctx_len() == ctx_len) {
+                Some(samples) => samples,
+                None if self.dataset.train.ctx_len() == ctx_len => self.dataset.train.clone(),
+                None => self.dataset.train.with_ctx_len(ctx_len)?,
             };
-            if let Some(mut metrics) = metrics {
+            let outcome = self.train_step(from.as_ref(), worker, observer)?;
+            samples = Some(from);
+            if let Some(event) = outcome.loss.and_then(|loss| spikes.look(&mut self.progress, loss)) {
+                tell(worker, observer, &event)?;
+            }
+            row.add(&outcome, started.elapsed().as_secs_f64());
+            let step = self.progress.step;
+            let (validates, mut saves) = (due(train.val_every, step), due(train.save_every, step));
+            let stops = self.stop_asked(worker)?;
+            saves |= stops;
+            if due(train.log_every, step) || validates || saves {
+                let mut metrics = self.metrics(std::mem::take(&mut row), outcome.lr, worker.world());
                 if validates {
                     let val_loss = self.validate(train.val_windows);
                     if !val_loss.is_finite() {
-                        let (loss, grad_norm) = (val_loss, metrics.grad_norm);
-                        return Err(Error::Diverged { step: self.step, loss, lr, grad_norm });
+                        return Err(self.diverged(val_loss, &outcome, finite::ALL_FINITE.to_owned()));
                     }
                     metrics.val_loss = Some(val_loss);
                 }
-                observer.on_metrics(&metrics)?;
+                metrics.seconds = Some(self.progress.seconds + started.elapsed().as_secs_f64());
+                if worker.rank() == 0 {
+                    observer.on_metrics(&metrics)?;
+                }
             }
-            if saves {
+            // A checkpoint remembers the time before it; what it takes itself counts for the rows after it.
+            self.progress.seconds += started.elapsed().as_secs_f64();
+            if saves && worker.rank() == 0 {
                 let started = Instant::now();
                 observer.on_checkpoint(self)?;
                 self.timings.add(Phase::Checkpoint, started);
+                self.progress.seconds += started.elapsed().as_secs_f64();
             }
-            observer.after_step(self.step);
+            observer.after_step(step);
+            if stops && step < train.steps {
+                return Ok(Ended::Stopped);
+            }
         }
-        Ok(())
+        Ok(Ended::Finished)
     }
 
-    /// One optimizer step: the mean loss over its micro-batches, the gradient's norm and the learning rate.
-    fn train_step(&mut self) -> (Tensor<B::InnerBackend, 1>, Tensor<B::InnerBackend, 1>, f64) {
-        let train = &self.config.train;
-        let model = self.model.take().expect("the model is away only while the optimizer steps");
-        let mut accumulator = GradientsAccumulator::new();
-        let mut loss_sum: Option<Tensor<B::InnerBackend, 1>> = None;
-        let mut grads = GradientsParams::new();
-        for micro in 0..train.accumulate {
-            let started = Instant::now();
-            let index = (self.step * train.accumulate + micro) as u64;
-            let batch = self.dataset.train.batch(index * train.batch_size as u64, train.batch_size);
-            let (inputs, targets) = batch.tensors::<B>(&self.device);
-            self.timings.end::<B>(Phase::Data, started, &self.device);
+    fn metrics(&self, row: Row, lr: f64, world: usize) -> Metrics {
+        let step = self.progress.step;
+        let tokens = self.config.tokens_before(step, world);
+        let of_row = tokens - self.config.tokens_before(step - row.steps, world);
+        let meter = Meter::new(&self.model().config(), self.config.train.peak_flops.map(|peak| peak * world as f64));
+        let speed = of_row as f64 / row.seconds;
+        row.metrics(&self.progress, lr, tokens, speed, &meter)
+    }
 
-            let started = Instant::now();
-            let (logits, _) = model.forward(inputs, model.zero_state(train.batch_size));
-            let loss = training_loss(logits, targets).div_scalar(train.accumulate as f64);
-            let of_micro = loss.clone().inner();
-            loss_sum = Some(match loss_sum {
-                None => of_micro,
-                Some(sum) => sum + of_micro,
-            });
-            self.timings.end::<B>(Phase::Forward, started, &self.device);
+    /// Whether any worker was asked to stop.
+    fn stop_asked(&self, worker: &mut Worker) -> Result<bool> {
+        let own = f64::from(u8::from(self.stop.load(Ordering::Relaxed)));
+        Ok(worker.sum(&[own])?[0] > 0.0)
+    }
 
-            let started = Instant::now();
-            grads = GradientsParams::from_grads(loss.backward(), &model);
-            if train.accumulate > 1 {
-                accumulator.accumulate(&model, std::mem::take(&mut grads));
-            }
-            self.timings.end::<B>(Phase::Backward, started, &self.device);
-        }
+    /// One step of the schedule: an update, or none if loss or gradient are no numbers.
+    fn train_step(
+        &mut self,
+        samples: &dyn Samples,
+        worker: &mut Worker,
+        observer: &mut dyn Observer<B>,
+    ) -> Result<Outcome> {
+        let (step, train) = (self.progress.step, self.config.train.clone());
         let started = Instant::now();
-        if train.accumulate > 1 {
-            grads = accumulator.grads();
+        let batches = self.batches(samples, worker);
+        let weight: f64 = batches.iter().map(|(_, batch)| batch.weight()).sum();
+        let weight = worker.sum(&[weight])?[0];
+        self.timings.end::<B>(Phase::Data, started, &self.device);
+        let lr = self.schedule.lr(step);
+
+        let started = Instant::now();
+        let trainee = self.trainee.take().expect("the trainee is away only while the optimizer steps");
+        let mut grads = GradientsParams::new();
+        let mut loss: Option<Tensor<B::InnerBackend, 1>> = None;
+        for (first, batch) in &batches {
+            let samples = *first..first + batch.size() as u64;
+            // A step whose targets all weigh nothing learns nothing.
+            let scale = if weight > 0.0 { 1.0 / weight } else { 0.0 };
+            let (of_batch, more) = self.backprop.gradients(&trainee, batch, samples, scale);
+            backprop::add(&trainee, &mut grads, more);
+            loss = Some(match loss {
+                None => of_batch,
+                Some(sum) => sum + of_batch,
+            });
         }
-        let lr = self.schedule.lr(self.step);
-        let grad_norm = clip_global_norm(&model, &mut grads, train.grad_clip, &self.device);
-        self.model = Some(self.optimizer.step(lr, model, grads));
-        self.timings.end::<B>(Phase::Optimizer, started, &self.device);
-        self.step += 1;
-        (loss_sum.expect("accumulate is positive, validated"), grad_norm, lr)
+        self.timings.end::<B>(Phase::Backprop, started, &self.device);
+
+        let started = Instant::now();
+        let reduced = worker.sum_gradients(&trainee, grads);
+        let loss = worker.sum(&[value(loss.expect("accumulate is positive, validated"))]);
+        let (mut grads, loss) = match (reduced, loss) {
+            (Ok(grads), Ok(loss)) => (grads, loss[0]),
+            (Err(error), _) | (_, Err(error)) => {
+                // The weights are those of the step before, whole: good for a checkpoint.
+                self.trainee = Some(trainee);
+                return Err(error.into());
+            }
+        };
+        let grad_norm = value(clip_global_norm(&trainee, &mut grads, train.grad_clip, &self.device));
+        self.progress.step += 1;
+        if loss.is_finite() && grad_norm.is_finite() {
+            let weight_decay = self.config.weight_decay(step);
+            let trainee = self.optimizer.step(lr, weight_decay, trainee, grads);
+            self.ema = self.ema.take().map(|ema| ema.update(&trainee));
+            self.trainee = Some(trainee);
+            self.progress.skipped = 0;
+            self.timings.end::<B>(Phase::Optimizer, started, &self.device);
+            return Ok(Outcome { loss: Some(loss), grad_norm, lr });
+        }
+        let culprit = finite::first_bad(&trainee, &grads, batches.first().map(|(_, batch)| batch));
+        self.trainee = Some(trainee);
+        self.progress.skipped += 1;
+        let outcome = Outcome { loss: None, grad_norm, lr };
+        if self.progress.skipped > train.max_skips {
+            return Err(self.diverged(loss, &outcome, culprit));
+        }
+        let event = Event::Skipped { step: self.progress.step, loss, grad_norm, lr, culprit };
+        tell(worker, observer, &event)?;
+        Ok(outcome)
     }
+
+    /// This worker's micro-batches of the step at hand, with the numbers of their first samples.
+    fn batches(&self, samples: &dyn Samples, worker: &Worker) -> Vec<(u64, Batch)> {
+        let (step, world) = (self.progress.step, worker.world());
+        let batch_size = self.config.shape_at(step).0;
+        let first = self.config.samples_before(step, world);
+        let micro = |i: usize| {
+            let first = first + ((i * world + worker.rank()) * batch_size) as u64;
+            (first, samples.batch(first, batch_size))
+        };
+        (0..self.config.train.accumulate).map(micro).collect()
+    }
+
+    fn diverged(&self, loss: f64, outcome: &Outcome, culprit: String) -> Error {
+        let Outcome { grad_norm, lr, .. } = *outcome;
+        Error::Diverged { step: self.progress.step, loss, lr, grad_norm, culprit, skipped: self.config.train.max_skips }
+    }
+}
+
+fn tell<B: RwkvAutodiffBackend>(worker: &Worker, observer: &mut dyn Observer<B>, event: &Event) -> Result<()> {
+    if worker.rank() == 0 { observer.on_event(event) } else { Ok(()) }
+}
+
+/// The optimizer's numbers in a configuration.
+pub(crate) fn adam_config(config: &RunConfig) -> AdamConfig {
+    let train = &config.train;
+    let groups = Groups { layerwise_lr: train.layerwise_lr, stage: train.stage };
+    AdamConfig { beta_1: train.beta_1, beta_2: train.beta_2, epsilon: train.epsilon, groups }
+}
+
+/// What came of a step; no loss if it was left out.
+struct Outcome {
+    loss: Option<f64>,
+    grad_norm: f64,
+    lr: f64,
 }
 
 /// The steps since the last row of metrics.
-struct Row<B: burn::tensor::backend::Backend> {
-    loss: Option<Tensor<B, 1>>,
+#[derive(Default)]
+struct Row {
+    loss: f64,
+    losses: usize,
     steps: usize,
     seconds: f64,
+    grad_norm: f64,
 }
 
-impl<B: burn::tensor::backend::Backend> Default for Row<B> {
-    fn default() -> Self {
-        Self { loss: None, steps: 0, seconds: 0.0 }
-    }
-}
-
-impl<B: burn::tensor::backend::Backend> Row<B> {
-    fn add(&mut self, loss: Tensor<B, 1>) {
-        self.loss = Some(match self.loss.take() {
-            None => loss,
-            Some(sum) => sum + loss,
-        });
+impl Row {
+    fn add(&mut self, outcome: &Outcome, seconds: f64) {
+        if let Some(loss) = outcome.loss {
+            self.loss += loss;
+            self.losses += 1;
+            self.grad_norm = outcome.grad_norm;
+        }
         self.steps += 1;
+        self.seconds += seconds;
     }
 
-    fn mean(&mut self) -> f64 {
-        self.loss.take().map_or(f64::NAN, |sum| value(sum) / self.steps as f64)
+    fn metrics(self, progress: &Progress, lr: f64, tokens: u64, tokens_per_second: f64, meter: &Meter) -> Metrics {
+        Metrics {
+            step: progress.step,
+            loss: self.loss / self.losses as f64,
+            val_loss: None,
+            tokens_per_second,
+            lr,
+            grad_norm: self.grad_norm,
+            tokens,
+            mfu: meter.mfu(tokens_per_second),
+            seconds: None,
+        }
     }
 }

@@ -11,7 +11,8 @@ use burn::tensor::{Int, Tensor, TensorData};
 use rwkv_core::checkpoint;
 use rwkv_core::loss::{token_nll, training_loss, value};
 use rwkv_core::model::Rwkv;
-use rwkv_train::optim::{GroupedAdam, clip_global_norm};
+use rwkv_train::config::Stage;
+use rwkv_train::optim::{Adam, AdamConfig, Groups, clip_global_norm};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
@@ -88,7 +89,9 @@ fn loss_and_every_gradient_match_pytorch() {
 fn ten_steps_of_adam_match_pytorch() {
     let (expected, device) = (expected(), Default::default());
     let mut model = model();
-    let mut adam = GroupedAdam::new(&model, 0.9, 0.99, 1e-8);
+    let groups = Groups { layerwise_lr: true, stage: Stage::Main };
+    let config = AdamConfig { beta_1: 0.9, beta_2: 0.99, epsilon: 1e-8, groups };
+    let mut adam = Adam::new(config, model.named_parameters());
     for (step, want) in expected.values("losses").into_iter().enumerate() {
         let (logits, _) = model.forward(ids("inputs"), model.zero_state(2));
         let loss = training_loss(logits, ids("targets"));
@@ -99,7 +102,7 @@ fn ten_steps_of_adam_match_pytorch() {
         let mut grads = GradientsParams::from_grads(loss.backward(), &model);
         let norm = value(clip_global_norm(&model, &mut grads, 1.0, &device));
         assert!(norm > 1.0, "the clip acts on this batch");
-        model = adam.step(1e-3, model, grads);
+        model = adam.step(1e-3, 0.0, model, grads);
     }
 }
 

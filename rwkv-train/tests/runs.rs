@@ -5,12 +5,13 @@ use burn::backend::{Autodiff, Flex};
 use rwkv_core::checkpoint;
 use rwkv_core::model::Rwkv;
 use rwkv_core::tokenizer::{AnyTokenizer, CharTokenizer, Tokenizer};
+use rwkv_train::checkpoints;
 use rwkv_train::config::RunConfig;
-use rwkv_train::data::Dataset;
+use rwkv_train::data::{Dataset, WindowOptions};
 use rwkv_train::error::{Error, Result};
 use rwkv_train::metrics::Metrics;
 use rwkv_train::plot::plot_loss;
-use rwkv_train::run_dir::{Provenance, RunDir};
+use rwkv_train::run_dir::{Opened, Provenance, RunDir};
 use rwkv_train::trainer::{Observer, Trainer};
 
 type B = Autodiff<Flex>;
@@ -30,12 +31,18 @@ fn tokenizer() -> AnyTokenizer {
 }
 
 fn dataset() -> Dataset {
-    Dataset::split(&tokenizer().encode(&TEXT.repeat(8)).expect("own text"), 0.2, 16, 0).expect("long enough")
+    let tokens = tokenizer().encode(&TEXT.repeat(8)).expect("own text");
+    Dataset::split(tokens, 0.2, WindowOptions::new(16, 0)).expect("long enough")
 }
 
 fn trainer(config: RunConfig) -> Trainer<B> {
     let model = Rwkv::new(&config.model_config(tokenizer().vocab_size()), config.train.seed, &Default::default());
     Trainer::new(config, dataset(), model, Default::default()).expect("valid")
+}
+
+fn restore(run: &std::path::Path, step: usize, config: RunConfig) -> Trainer<B> {
+    let model = || unreachable!("the checkpoint has all weights");
+    checkpoints::restore(run, step, config, dataset(), model, Default::default()).expect("restored")
 }
 
 /// Writes everything, and stops the run after some step if asked to.
@@ -80,14 +87,15 @@ fn a_resumed_run_is_the_uninterrupted_one_bit_for_bit() {
     assert_eq!(whole.iter().filter(|row| row.val_loss.is_some()).count(), 3);
 
     // Interrupted after step 8: the newest checkpoint is that of step 6.
-    let run_dir =
-        RunDir::create(folder.path(), &config(""), &tokenizer(), &Provenance::of_this_process("flex")).expect("made");
+    let run_dir = RunDir::create(folder.path(), &config(""), Some(&tokenizer()), &Provenance::of_this_process("flex"))
+        .expect("made");
     record(&mut trainer(config("")), Some(run_dir), 8);
-    let (run_dir, read, tokens, step) = RunDir::open(folder.path()).expect("opens");
-    assert_eq!((step, &read), (6, &config("")));
-    assert!(matches!(tokens, AnyTokenizer::Char(chars) if chars == CharTokenizer::from_text(TEXT)));
+    let Opened { run_dir, config: read, tokenizer: tokens, step, damaged } =
+        RunDir::open(folder.path()).expect("opens");
+    assert_eq!((step, &read, damaged.len()), (Some(6), &config(""), 0));
+    assert!(matches!(tokens, Some(AnyTokenizer::Char(chars)) if chars == CharTokenizer::from_text(TEXT)));
     assert_eq!(run_dir.metrics().expect("rows").len(), 6, "rows after the checkpoint are dropped");
-    let mut resumed: Trainer<B> = run_dir.restore(step, read, dataset(), Default::default()).expect("restored");
+    let mut resumed: Trainer<B> = restore(folder.path(), 6, read);
     let rest = record(&mut resumed, Some(run_dir.clone()), 0);
     assert_eq!(numbers(&rest), numbers(&whole[6..]));
     assert_eq!(numbers(&run_dir.metrics().expect("rows")), numbers(&whole));
@@ -116,7 +124,8 @@ fn accumulated_micro_batches_equal_one_large_batch() {
         let mut config = config("");
         (config.train.batch_size, config.train.accumulate) = (batch_size, accumulate);
         let tokens = tokenizer().encode(&TEXT[..34]).expect("own text");
-        let dataset = Dataset::from_parts(tokens[..17].to_vec(), tokens[17..].to_vec(), 16, 0).expect("long enough");
+        let dataset = Dataset::from_parts(tokens[..17].to_vec(), tokens[17..].to_vec(), WindowOptions::new(16, 0))
+            .expect("long enough");
         let model = Rwkv::new(&config.model_config(tokenizer().vocab_size()), 0, &Default::default());
         let mut trainer = Trainer::<B>::new(config, dataset, model, Default::default()).expect("valid");
         record(&mut trainer, None, 0)
@@ -149,11 +158,23 @@ fn the_same_seed_gives_the_same_run_and_another_does_not() {
 #[test]
 fn a_folder_with_a_run_is_not_written_over() {
     let folder = tempfile::tempdir().expect("a folder");
-    let create = || RunDir::create(folder.path(), &config(""), &tokenizer(), &Provenance::of_this_process("flex"));
+    let create =
+        || RunDir::create(folder.path(), &config(""), Some(&tokenizer()), &Provenance::of_this_process("flex"));
     let run_dir = create().expect("made");
-    assert!(matches!(RunDir::open(folder.path()), Err(Error::NothingToResume(_))));
+    assert!(matches!(RunDir::open(&folder.path().join("none")), Err(Error::NothingToResume(_))));
+    assert_eq!(RunDir::open(folder.path()).expect("it begins again").step, None);
     run_dir
-        .append(&Metrics { step: 1, loss: 1.0, val_loss: None, tokens_per_second: 1.0, lr: 1.0, grad_norm: 1.0 })
+        .append(&Metrics {
+            step: 1,
+            loss: 1.0,
+            val_loss: None,
+            tokens_per_second: 1.0,
+            lr: 1.0,
+            grad_norm: 1.0,
+            tokens: 1,
+            mfu: None,
+            seconds: None,
+        })
         .expect("row");
     assert!(create().expect_err("refused").to_string().contains("--resume"));
 }

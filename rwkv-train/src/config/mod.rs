@@ -1,162 +1,55 @@
 //! A training run as data: one strict file that says all of it.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `mod.rs` | [`RunConfig`]: reading, writing, checking |
+//! | `sections.rs` | its sections, key by key |
+//! | `choices.rs` | keys whose values are words |
+//! | `presets.rs` | the published models' recipes |
+//! | `keys.rs` | the nearest valid name for an unknown key |
+
+mod choices;
+mod keys;
+mod presets;
+mod sections;
+
+pub use choices::{Bptt, Precision, Stage, TokenizerKind, TuneMethod};
+pub use presets::MINI_EPOCH;
+pub use sections::{DataSection, Extension, ModelSection, TrainSection, TuneSection};
 
 use crate::error::Result;
-use crate::schedule::{Decay, Schedule};
+use crate::schedule::Schedule;
 use rwkv_core::config::RwkvConfig;
 use rwkv_core::error::Error;
+use rwkv_core::model::LoraConfig;
 use serde::{Deserialize, Serialize};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-/// A whole training run. Every field has a default; an unknown one is an error that names it.
+/// A whole training run. Every key has a default; an unknown one is an error that names it, and the one that was meant.
+///
+/// With `preset = "NAME"` at the top the defaults are those of a published recipe: [`RunConfig::preset`].
 ///
 /// # Example
 /// ```
 /// use rwkv_train::config::RunConfig;
 /// let config = RunConfig::from_toml("[model]\nn_layer = 2\n[train]\nsteps = 10").unwrap();
 /// assert_eq!((config.model.n_layer, config.train.steps), (2, 10));
-/// assert!(RunConfig::from_toml("[train]\nstepz = 10").unwrap_err().to_string().contains("stepz"));
+/// let error = RunConfig::from_toml("[train]\nstepz = 10").unwrap_err();
+/// assert!(error.to_string().ends_with("did you mean `steps`?"));
+/// let small = RunConfig::from_toml("preset = \"rwkv4-169m\"\n[train]\nsteps = 10").unwrap();
+/// assert_eq!((small.model.n_embd, small.train.steps), (768, 10));
 /// ```
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RunConfig {
-    /// The model's sizes.
+    /// The model.
     pub model: ModelSection,
     /// The text.
     pub data: DataSection,
     /// The recipe.
     pub train: TrainSection,
-}
-
-/// The model's sizes; the vocabulary's is the tokenizer's.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct ModelSection {
-    /// Blocks.
-    pub n_layer: usize,
-    /// Width of the residual stream.
-    pub n_embd: usize,
-    /// Channels of the time-mix; `n_embd` when absent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub dim_att: Option<usize>,
-    /// Hidden units of the channel-mix; `4·n_embd` when absent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub dim_ffn: Option<usize>,
-    /// Half-width of the embedding's initial distribution; `lr_init`, as in the official trainer, when absent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub emb_init_scale: Option<f64>,
-}
-
-impl Default for ModelSection {
-    fn default() -> Self {
-        Self { n_layer: 4, n_embd: 128, dim_att: None, dim_ffn: None, emb_init_scale: None }
-    }
-}
-
-/// Where the tokens come from.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct DataSection {
-    /// The training text, UTF-8.
-    pub text: PathBuf,
-    /// A held-out text; without one the end of `text` is held out.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub val_text: Option<PathBuf>,
-    /// The share of `text` that is held out.
-    pub val_fraction: f64,
-    /// `char` or `byte`.
-    pub tokenizer: TokenizerKind,
-}
-
-impl Default for DataSection {
-    fn default() -> Self {
-        Self { text: PathBuf::new(), val_text: None, val_fraction: 0.1, tokenizer: TokenizerKind::Char }
-    }
-}
-
-/// How text becomes tokens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum TokenizerKind {
-    /// One token per distinct character of the training text.
-    Char,
-    /// One token per byte.
-    Byte,
-}
-
-impl std::str::FromStr for TokenizerKind {
-    type Err = Error;
-
-    fn from_str(name: &str) -> std::result::Result<Self, Error> {
-        match name {
-            "char" => Ok(Self::Char),
-            "byte" => Ok(Self::Byte),
-            other => Err(Error::config("tokenizer", "char or byte", other)),
-        }
-    }
-}
-
-/// The recipe.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct TrainSection {
-    /// Seeds the initial weights and the choice of windows.
-    pub seed: u64,
-    /// Optimizer steps.
-    pub steps: usize,
-    /// Windows per micro-batch.
-    pub batch_size: usize,
-    /// Micro-batches per step; their gradients are averaged.
-    pub accumulate: usize,
-    /// Tokens per window.
-    pub ctx_len: usize,
-    /// Learning rate after the warm-up.
-    pub lr_init: f64,
-    /// Learning rate at the end.
-    pub lr_final: f64,
-    /// Steps of warm-up.
-    pub warmup_steps: usize,
-    /// `exponential`, `cosine` or `linear`.
-    pub lr_schedule: Decay,
-    /// Adam's β₁.
-    pub beta_1: f64,
-    /// Adam's β₂.
-    pub beta_2: f64,
-    /// Adam's ε.
-    pub epsilon: f64,
-    /// Largest norm of the whole gradient.
-    pub grad_clip: f64,
-    /// Steps between two rows of metrics.
-    pub log_every: usize,
-    /// Steps between two validations; 0 validates at the end only.
-    pub val_every: usize,
-    /// How many held-out windows a validation takes at most.
-    pub val_windows: usize,
-    /// Steps between two checkpoints; 0 saves at the end only.
-    pub save_every: usize,
-}
-
-impl Default for TrainSection {
-    fn default() -> Self {
-        Self {
-            seed: 0,
-            steps: 2000,
-            batch_size: 12,
-            accumulate: 1,
-            ctx_len: 64,
-            lr_init: 1e-3,
-            lr_final: 1e-4,
-            warmup_steps: 50,
-            lr_schedule: Decay::Cosine,
-            beta_1: 0.9,
-            beta_2: 0.99,
-            epsilon: 1e-8,
-            grad_clip: 1.0,
-            log_every: 10,
-            val_every: 250,
-            val_windows: 1000,
-            save_every: 1000,
-        }
-    }
+    /// What of the model learns.
+    pub tune: TuneSection,
 }
 
 impl RunConfig {
@@ -165,13 +58,24 @@ impl RunConfig {
     /// # Errors
     /// A sentence that names the unknown or ill-typed field.
     pub fn from_toml(text: &str) -> std::result::Result<Self, String> {
-        toml::from_str(text).map_err(|error| {
-            // One sentence, with the line itself: the parser's own text draws a picture of it.
-            let before = error.span().map_or("", |span| text.get(..span.start).unwrap_or_default());
-            let number = before.matches('\n').count();
-            let line = text.lines().nth(number).unwrap_or_default().trim();
-            format!("line {}, `{line}`: {}", number + 1, error.message().trim().replace('\n', ", "))
-        })
+        let mut table: toml::Table = toml::from_str(text).map_err(|error| keys::explain(text, &error))?;
+        let Some(preset) = table.remove("preset") else {
+            return toml::from_str(text).map_err(|error| keys::explain(text, &error));
+        };
+        let name = preset.as_str().ok_or("preset is no name")?;
+        let base = Self::preset(name).map_err(|error| error.to_string())?;
+        // The file alone must be right before it is laid over the preset, so that errors know their line.
+        let without = text.lines().map(|line| if line.trim_start().starts_with("preset") { "" } else { line });
+        let without = without.collect::<Vec<_>>().join("\n");
+        let _: Self = toml::from_str(&without).map_err(|error| keys::explain(text, &error))?;
+        let mut whole = toml::Table::try_from(base).map_err(|error| error.to_string())?;
+        for (section, keys) in table {
+            match (whole.get_mut(&section), keys) {
+                (Some(toml::Value::Table(whole)), toml::Value::Table(keys)) => whole.extend(keys),
+                (_, keys) => drop(whole.insert(section, keys)),
+            }
+        }
+        whole.try_into().map_err(|error: toml::de::Error| error.message().to_owned())
     }
 
     /// Reads a run from a TOML file.
@@ -193,22 +97,80 @@ impl RunConfig {
         toml::to_string(self).expect("plain fields have a TOML form")
     }
 
-    /// The model's configuration for a vocabulary of this size.
+    /// The model's configuration; `needed` is the vocabulary of the tokenizer or the data.
     #[must_use]
-    pub fn model_config(&self, vocab_size: usize) -> RwkvConfig {
-        let ModelSection { n_layer, n_embd, dim_att, dim_ffn, emb_init_scale } = self.model;
-        let mut config = RwkvConfig::new(vocab_size, n_layer, n_embd);
-        config.dim_att = dim_att.unwrap_or(config.dim_att);
-        config.dim_ffn = dim_ffn.unwrap_or(config.dim_ffn);
-        config.emb_init_scale = emb_init_scale.unwrap_or(self.train.lr_init);
+    pub fn model_config(&self, needed: usize) -> RwkvConfig {
+        let model = &self.model;
+        let mut config = RwkvConfig::new(model.vocab_size.unwrap_or(needed), model.n_layer, model.n_embd);
+        config.dim_att = model.dim_att.unwrap_or(config.dim_att);
+        config.dim_ffn = model.dim_ffn.unwrap_or(config.dim_ffn);
+        config.emb_init_scale = model.emb_init_scale.unwrap_or(self.train.lr_init);
         config
     }
 
     /// The learning-rate schedule.
     #[must_use]
     pub fn schedule(&self) -> Schedule {
-        let TrainSection { lr_init, lr_final, warmup_steps, steps, lr_schedule, .. } = self.train;
-        Schedule { lr_init, lr_final, warmup_steps, steps, decay: lr_schedule }
+        let train = &self.train;
+        Schedule {
+            lr_init: train.lr_init,
+            lr_final: train.lr_final,
+            warmup_steps: train.warmup_steps,
+            constant_steps: train.constant_steps,
+            decay_steps: train.decay_steps.unwrap_or(train.steps.div_ceil(10)),
+            steps: train.steps,
+            decay: train.lr_schedule,
+        }
+    }
+
+    /// The adapters of `method = "lora"`.
+    #[must_use]
+    pub fn lora(&self) -> LoraConfig {
+        let TuneSection { lora_rank: rank, lora_alpha: alpha, ref lora_targets, .. } = self.tune;
+        LoraConfig { rank, alpha, targets: lora_targets.clone() }
+    }
+
+    /// Samples per micro-batch and tokens per sample at a step, counted from 0.
+    #[must_use]
+    pub fn shape_at(&self, step: usize) -> (usize, usize) {
+        let mut shape = (self.train.batch_size, self.train.ctx_len);
+        for extension in self.train.extend.iter().filter(|extension| extension.step <= step) {
+            shape = (extension.batch_size.unwrap_or(shape.0), extension.ctx_len);
+        }
+        shape
+    }
+
+    /// Samples that one worker of `workers` has taken before a step, times the workers: the number of the step's first one.
+    #[must_use]
+    pub fn samples_before(&self, step: usize, workers: usize) -> u64 {
+        let changes = self.train.extend.iter().map(|extension| extension.step).filter(|&change| change < step);
+        let bounds: Vec<usize> = [0].into_iter().chain(changes).chain([step]).collect();
+        let samples = |bounds: &[usize]| (bounds[1].saturating_sub(bounds[0]) * self.shape_at(bounds[0]).0) as u64;
+        bounds.windows(2).map(samples).sum::<u64>() * (self.train.accumulate * workers) as u64
+    }
+
+    /// Tokens that `workers` have trained on before a step.
+    #[must_use]
+    pub fn tokens_before(&self, step: usize, workers: usize) -> u64 {
+        let changes = self.train.extend.iter().map(|extension| extension.step).filter(|&change| change < step);
+        let bounds: Vec<usize> = [0].into_iter().chain(changes).chain([step]).collect();
+        let tokens = |bounds: &[usize]| {
+            let (batch_size, ctx_len) = self.shape_at(bounds[0]);
+            bounds[1].saturating_sub(bounds[0]) as u64 * (batch_size * ctx_len) as u64
+        };
+        bounds.windows(2).map(tokens).sum::<u64>() * (self.train.accumulate * workers) as u64
+    }
+
+    /// Weight decay at a step, counted from 0: `weight_decay·(final/weight_decay)^progress` (reference §4.2).
+    #[must_use]
+    pub fn weight_decay(&self, step: usize) -> f64 {
+        let TrainSection { weight_decay, weight_decay_final, steps, .. } = self.train;
+        match weight_decay_final {
+            Some(last) if weight_decay > 0.0 => {
+                weight_decay * (last / weight_decay).powf((step as f64 + 1.0) / steps as f64)
+            }
+            _ => weight_decay,
+        }
     }
 
     /// Checks what a type cannot.
@@ -230,25 +192,48 @@ impl RunConfig {
                 return Err(Error::config(key, "a positive number", size).into());
             }
         }
+        let positive = |x: f64| x.is_finite() && x > 0.0;
+        let share = |x: f64| (0.0..1.0).contains(&x);
+        let not_negative = |x: f64| x.is_finite() && x >= 0.0;
+        let between = "a number between 0 and 1";
+        let zero_or_more = "a number that is not negative";
         let numbers = [
-            ("lr_init", train.lr_init, train.lr_init.is_finite() && train.lr_init > 0.0),
-            ("lr_final", train.lr_final, train.lr_final.is_finite() && train.lr_final >= 0.0),
-            ("beta_1", train.beta_1, (0.0..1.0).contains(&train.beta_1)),
-            ("beta_2", train.beta_2, (0.0..1.0).contains(&train.beta_2)),
-            ("epsilon", train.epsilon, train.epsilon > 0.0),
-            ("grad_clip", train.grad_clip, train.grad_clip > 0.0),
-            ("val_fraction", self.data.val_fraction, self.data.val_fraction > 0.0 && self.data.val_fraction < 1.0),
+            ("lr_init", train.lr_init, positive(train.lr_init), "a positive number"),
+            ("lr_final", train.lr_final, not_negative(train.lr_final), zero_or_more),
+            ("beta_1", train.beta_1, share(train.beta_1), between),
+            ("beta_2", train.beta_2, share(train.beta_2), between),
+            ("epsilon", train.epsilon, positive(train.epsilon), "a positive number"),
+            ("weight_decay", train.weight_decay, not_negative(train.weight_decay), zero_or_more),
+            ("l2_wrap", train.l2_wrap, not_negative(train.l2_wrap), zero_or_more),
+            ("dropout", train.dropout, share(train.dropout), between),
+            ("ema_decay", train.ema_decay, share(train.ema_decay), between),
+            ("grad_clip", train.grad_clip, positive(train.grad_clip), "a positive number"),
+            ("spike_factor", train.spike_factor, not_negative(train.spike_factor), zero_or_more),
+            ("val_fraction", self.data.val_fraction, share(self.data.val_fraction), between),
         ];
-        for (key, number, fits) in numbers {
+        for (key, number, fits, expected) in numbers {
             if !fits {
-                let expected = if key.starts_with("beta") || key == "val_fraction" {
-                    "a number between 0 and 1"
-                } else {
-                    "a positive number"
-                };
                 return Err(Error::config(key, expected, number).into());
             }
         }
+        if self.data.val_fraction == 0.0 {
+            return Err(Error::config("val_fraction", between, 0).into());
+        }
+        if let Some(last) = train.weight_decay_final.filter(|last| !positive(*last)) {
+            return Err(Error::config("weight_decay_final", "a positive number", last).into());
+        }
+        if let Some(peak) = train.peak_flops.filter(|peak| !positive(*peak)) {
+            return Err(Error::config("peak_flops", "a positive number", peak).into());
+        }
+        let mut before = 0;
+        for extension in &train.extend {
+            if extension.step <= before || extension.ctx_len == 0 || extension.batch_size == Some(0) {
+                let found = format!("step {}, ctx_len {}", extension.step, extension.ctx_len);
+                return Err(Error::config("extend", "rising steps above 0, and positive sizes", found).into());
+            }
+            before = extension.step;
+        }
+        self.lora().validate()?;
         Ok(self.model_config(1).validate()?)
     }
 }

@@ -1,7 +1,11 @@
-//! Adam with RWKV-4's learning-rate groups, and clipping by the global norm.
+//! Adam with RWKV-4's groups of parameters, clipping by the global norm, and a moving average of the weights.
 
+mod adam;
 mod clip;
+mod ema;
 mod groups;
 
+pub use adam::{Adam, AdamConfig};
 pub use clip::clip_global_norm;
-pub use groups::{Group, GroupedAdam};
+pub use ema::Ema;
+pub use groups::Groups;
