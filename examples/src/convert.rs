@@ -1,28 +1,32 @@
-//! Converts a checkpoint from one format to another.
+//! Converts a checkpoint from one format to another, with adapters merged into it if there are some.
 
 use crate::{Backend, Failure, model, report, run};
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, ValueEnum};
-use rwkv_core::checkpoint::{Checkpoint, Container, ExportOptions, FileDtype, Format};
+use rwkv_core::checkpoint::{Container, ExportOptions, FileDtype, Format};
 use rwkv_core::config::RwkvConfig;
 use serde::Serialize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-/// Writes a checkpoint in another format: PyTorch, safetensors and rwkv.cpp files in, safetensors and rwkv.cpp out.
+/// Writes a checkpoint in another format, or merged with LoRA adapters: PyTorch, safetensors and rwkv.cpp files in,
+/// safetensors and rwkv.cpp out.
 #[derive(Parser)]
 struct Args {
     /// Checkpoint file, run directory, or hf:OWNER/NAME on the Hugging Face hub.
     #[arg(long)]
     model: PathBuf,
+    /// Add trained LoRA adapters to the weights.
+    #[arg(long, value_name = "FILE")]
+    lora: Option<PathBuf>,
     /// The file to write; for hf the folder.
     #[arg(long)]
     out: PathBuf,
     /// The format to write.
     #[arg(long, default_value = "official")]
     format: FormatName,
-    /// The number format to write [default: what the file has].
+    /// The number format to write [default: what the file has; f32 for what --lora changes].
     #[arg(long)]
     dtype: Option<DtypeName>,
     /// What config.json says of the longest text in training (hf only) [default: 1024].
@@ -108,7 +112,7 @@ fn convert(args: &Args) -> Result<(), Failure> {
     if args.format != FormatName::Hf && args.out.is_dir() {
         return Err(Failure(format!("{} is a folder; name a file in it with --out", args.out.display())));
     }
-    let checkpoint = Checkpoint::open(&model::resolve(&args.model)?)?;
+    let checkpoint = model::open(&model::resolve(&args.model)?, args.lora.as_deref())?;
     let options = ExportOptions { dtype: args.dtype.map(Into::into), context_length: args.context_length };
     let out = checkpoint.export(&args.out, args.format.into(), &options)?;
     let outcome = Outcome {

@@ -8,15 +8,18 @@ pub mod backend;
 pub mod chat;
 pub mod convert;
 pub mod corpus;
+pub mod dashboard;
 pub mod generate;
 pub mod inspect;
 pub mod logits;
 pub mod model;
+pub mod plot;
 pub mod progress;
 pub mod quickstart;
 pub mod report;
 pub mod sampling;
 pub mod speed;
+pub mod tokenize;
 pub mod train;
 
 pub use backend::Backend;

@@ -1,11 +1,11 @@
-//! `--model`, `--dtype` and the tokenizer beside the model: what every program that runs a model takes.
+//! `--model`, `--lora`, `--dtype` and the tokenizer beside the model: what every program that runs a model takes.
 //!
 //! A model is a path, or a name on a hub, which is downloaded with a bar on a terminal and lines elsewhere.
 
 use crate::Failure;
 use indicatif::{ProgressBar, ProgressStyle};
-use rwkv_core::checkpoint::{self, Progress, TOKENIZER_FILE};
-use rwkv_core::model::{Precision, Rwkv};
+use rwkv_core::checkpoint::{self, Checkpoint, Progress, TOKENIZER_FILE};
+use rwkv_core::model::{Lora, Precision, Rwkv};
 use rwkv_core::ops::RwkvBackend;
 use rwkv_core::tokenizer::{AnyTokenizer, Tokenizer};
 use std::io::IsTerminal;
@@ -20,6 +20,9 @@ pub struct ModelArgs {
     /// Checkpoint file, run directory, or hf:OWNER/NAME on the Hugging Face hub.
     #[arg(long)]
     pub model: PathBuf,
+    /// Add trained LoRA adapters to the model's weights.
+    #[arg(long, value_name = "FILE")]
+    pub lora: Option<PathBuf>,
     /// Weights in f32, f16, bf16 or int8: fewer bits take less memory and time.
     #[arg(long, default_value = "f32")]
     pub dtype: Precision,
@@ -29,11 +32,23 @@ impl ModelArgs {
     /// The model, and where it is.
     ///
     /// # Errors
-    /// When it cannot be found, read, or held in this precision.
+    /// When it cannot be found, read, or held in this precision, or the adapters are not its own.
     pub fn load<B: RwkvBackend>(&self, device: &B::Device) -> Result<(Rwkv<B>, PathBuf), Failure> {
         let path = resolve(&self.model)?;
-        Ok((checkpoint::load_in(&path, self.dtype, device)?, path))
+        Ok((open(&path, self.lora.as_deref())?.model_in(self.dtype, device)?, path))
     }
+}
+
+/// The checkpoint in `path`, with these adapters merged into it.
+///
+/// # Errors
+/// When a file cannot be read, or the adapters are those of another model.
+pub fn open(path: &Path, lora: Option<&Path>) -> Result<Checkpoint, Failure> {
+    let mut checkpoint = Checkpoint::open(path)?;
+    if let Some(file) = lora {
+        checkpoint.merge_lora(&Lora::load(file, &checkpoint.fingerprint())?)?;
+    }
+    Ok(checkpoint)
 }
 
 /// The tokenizer in `file`, or the one beside the model, if it fits the model.

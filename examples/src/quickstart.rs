@@ -12,7 +12,7 @@ use rwkv_core::model::Rwkv;
 use rwkv_core::ops::{RwkvAutodiffBackend, RwkvBackend};
 use rwkv_core::tokenizer::{AnyTokenizer, CharTokenizer, Tokenizer};
 use rwkv_train::config::RunConfig;
-use rwkv_train::data::Dataset;
+use rwkv_train::data::{Dataset, WindowOptions};
 use rwkv_train::error::Result as TrainResult;
 use rwkv_train::metrics::Metrics;
 use rwkv_train::plot::plot_loss;
@@ -79,10 +79,10 @@ fn quickstart<B: RwkvAutodiffBackend>(args: &Args, device: B::Device) -> Result<
     }
     std::fs::create_dir_all(&args.out).map_err(Error::io("create", &args.out))?;
     std::fs::write(&corpus_file, &text).map_err(Error::io("write", &corpus_file))?;
-    config.data.text = corpus_file;
+    config.data.text = Some(corpus_file);
     let tokenizer = AnyTokenizer::from(CharTokenizer::from_text(&text));
-    let dataset =
-        Dataset::split(&tokenizer.encode(&text)?, config.data.val_fraction, config.train.ctx_len, config.train.seed)?;
+    let options = WindowOptions::new(config.train.ctx_len, config.train.seed);
+    let dataset = Dataset::split(tokenizer.encode(&text)?, config.data.val_fraction, options)?;
     let model_config = config.model_config(tokenizer.vocab_size());
     report::say(format_args!(
         "RWKV-4 with {} layers of width {}, {} parameters, on {} characters of little stories like this one:\n\n  {}\n",
@@ -233,12 +233,14 @@ fn save<B: RwkvAutodiffBackend>(
     trainer: &Trainer<B>,
     rows: &[Metrics],
 ) -> Result<(), Failure> {
-    let metrics = args.out.join("metrics.jsonl");
-    if metrics.exists() {
-        std::fs::remove_file(&metrics)?;
+    for file in ["config.toml", "metrics.jsonl"] {
+        let file = args.out.join(file);
+        if file.exists() {
+            std::fs::remove_file(&file)?;
+        }
     }
     let backend = Backend::or_default(args.backend).name();
-    let run = RunDir::create(Path::new(&args.out), config, tokenizer, &Provenance::of_this_process(backend))?;
+    let run = RunDir::create(Path::new(&args.out), config, Some(tokenizer), &Provenance::of_this_process(backend))?;
     for row in rows {
         run.append(row)?;
     }
