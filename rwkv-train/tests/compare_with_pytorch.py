@@ -13,6 +13,8 @@ once more in float64, which says how much of a difference is rounding: PyTorch's
 Speed: both sides in turn, each in a process of its own, medians of the rounds. PyTorch is eager; of the eager forms of WKV
 that were tried this is the fastest by far (`fast_wkv`): everything but the recurrence itself is computed for all tokens at
 once, so that the loop over the tokens has a single operation, forward as well as backward.
+PyTorch's threads spin while they wait, and crawl where other programs want the same cores: use a quiet machine, or
+OMP_WAIT_POLICY=PASSIVE in the environment or --threads 1, and compare with these anyway.
 """
 
 import argparse
@@ -360,7 +362,7 @@ def watched(command, env):
         output.seek(0)
         errors.seek(0)
         if process.returncode:
-            sys.exit(f"{command[0]} failed:\n{errors.read()}")
+            sys.exit(f"{command[0]} ended with status {process.returncode}:\n{errors.read()}")
         return output.read(), peak
 
 
