@@ -39,8 +39,8 @@ fn update(f: &Factors, (((to_param, to_first), to_second), (((param, grad), firs
     let inputs = param.chunks(LANES).zip(grad.chunks(LANES)).zip(first.chunks(LANES)).zip(second.chunks(LANES));
     for (((to_param, to_first), to_second), (((param, grad), first), second)) in outputs.zip(inputs) {
         let (param, grad, first, second) = (load(param), load(grad), load(first), load(second));
-        let first = map(|i| f.beta_1 * first[i] + (1.0 - f.beta_1) * grad[i]);
-        let second = map(|i| f.beta_2 * second[i] + (1.0 - f.beta_2) * grad[i] * grad[i]);
+        let first = map(|i| f.beta_1 * first[i] + f.new_1 * grad[i]);
+        let second = map(|i| f.beta_2 * second[i] + f.new_2 * grad[i] * grad[i]);
         store(to_first, &first);
         store(to_second, &second);
         store(to_param, &map(|i| f.keep * param[i] - f.rate * first[i] / (second[i].sqrt() * f.scale + f.epsilon)));

@@ -24,11 +24,15 @@ pub struct AdamStep {
     pub updates: u64,
 }
 
-/// An update as the kernels compute it: `p ← keep·p − rate·m/(√v·scale + ε)`.
+/// An update as the kernels compute it: `m ← β₁m + new_1·g`, `v ← β₂v + new_2·g²`, `p ← keep·p − rate·m/(√v·scale + ε)`.
+///
+/// `1 − β` comes from the f64: 1 minus the f32 nearest to 0.99 is off by a millionth of itself.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Factors {
     pub beta_1: f32,
     pub beta_2: f32,
+    pub new_1: f32,
+    pub new_2: f32,
     pub epsilon: f32,
     pub keep: f32,
     pub rate: f32,
@@ -41,6 +45,8 @@ impl From<&AdamStep> for Factors {
         Self {
             beta_1: step.beta_1 as f32,
             beta_2: step.beta_2 as f32,
+            new_1: (1.0 - step.beta_1) as f32,
+            new_2: (1.0 - step.beta_2) as f32,
             epsilon: step.epsilon as f32,
             keep: (1.0 - step.lr * step.weight_decay) as f32,
             rate: (step.lr / correction(step.beta_1)) as f32,

@@ -13,10 +13,10 @@ pub fn step<B: Backend>(
     second: FloatTensor<B>,
     step: &AdamStep,
 ) -> [FloatTensor<B>; 3] {
-    let Factors { beta_1, beta_2, epsilon, keep, rate, scale } = step.into();
+    let Factors { beta_1, beta_2, new_1, new_2, epsilon, keep, rate, scale } = step.into();
     let times = |x: FloatTensor<B>, factor: f32| B::float_mul_scalar(x, factor.into());
-    let first = B::float_add(times(first, beta_1), times(grad.clone(), 1.0 - beta_1));
-    let second = B::float_add(times(second, beta_2), times(B::float_mul(grad.clone(), grad), 1.0 - beta_2));
+    let first = B::float_add(times(first, beta_1), times(grad.clone(), new_1));
+    let second = B::float_add(times(second, beta_2), times(B::float_mul(grad.clone(), grad), new_2));
     let below = B::float_add_scalar(times(B::float_sqrt(second.clone()), scale), epsilon.into());
     let update = times(B::float_div(first.clone(), below), rate);
     [B::float_sub(times(param, keep), update), first, second]
