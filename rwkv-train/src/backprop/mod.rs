@@ -37,7 +37,13 @@ use rwkv_core::ops::RwkvAutodiffBackend;
 use rwkv_core::state::State;
 use states::{dot, gradients_of, inner, leaf};
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 use stretch::{Passed, Stretch};
+
+/// Burn 0.21's autodiff keeps the graphs of all threads in one place. Passes of several threads at once were seen to give
+/// wrong gradients now and then (a test in thirty runs under load), passes one after the other never; so threads of a
+/// process take turns. On a CPU a pass uses all cores anyway; on GPUs what takes turns is the queueing of the work.
+static GRAPHS: Mutex<()> = Mutex::new(());
 
 /// How gradients are computed.
 ///
@@ -103,6 +109,7 @@ impl Backprop {
         samples: Range<u64>,
         scale: f64,
     ) -> (Tensor<B::InnerBackend, 1>, GradientsParams) {
+        let _alone = GRAPHS.lock().unwrap_or_else(PoisonError::into_inner);
         let start: State<B> = trainee.start(1);
         let tunes = trainee.initial_state.is_some();
         let fresh = inner(&start);
