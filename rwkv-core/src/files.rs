@@ -1,6 +1,7 @@
-//! Files that are whole or not there.
+//! Files that are whole or not there, and files as bytes in memory.
 
 use crate::error::{Error, Result};
+use memmap2::Mmap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -47,4 +48,24 @@ pub fn sync_folder(folder: &Path) -> Result<()> {
         return Ok(());
     }
     std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(Error::io("write", folder))
+}
+
+/// Maps a file into memory: it takes none that the system could not take back.
+///
+/// # Errors
+/// [`Error::Io`]; [`Error::Format`] for something that is no file, and for a file without a byte, which is no map.
+pub fn map(path: &Path) -> Result<Mmap> {
+    let file = std::fs::File::open(path).map_err(Error::io("read", path))?;
+    let metadata = file.metadata().map_err(Error::io("read", path))?;
+    if !metadata.is_file() {
+        return Err(Error::format(path, "is not a file"));
+    }
+    if metadata.len() == 0 {
+        return Err(Error::format(path, "is empty"));
+    }
+    // SAFETY: the map is only read, and as bytes, for which every value is valid. What cannot be excluded is that another
+    // process changes the file meanwhile: then numbers change under our hands, and readers check each before they use it as
+    // an index; or cuts it short: then the system ends this process, as with every program that maps files. This library
+    // replaces files by renaming, which leaves maps of the old file intact.
+    unsafe { Mmap::map(&file) }.map_err(Error::io("read", path))
 }

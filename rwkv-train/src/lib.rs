@@ -16,6 +16,7 @@ pub mod optim;
 pub mod parallel;
 pub mod plot;
 pub mod progress;
+mod row;
 pub mod run_dir;
 pub mod schedule;
 pub mod tensorboard;

@@ -11,6 +11,7 @@ use crate::metrics::Metrics;
 use crate::optim::{Adam, AdamConfig, Ema, Groups, clip_global_norm};
 use crate::parallel::Worker;
 use crate::progress::Progress;
+use crate::row::{Outcome, Row};
 use crate::schedule::Schedule;
 use crate::timings::{Phase, Timings};
 use crate::trainee::Trainee;
@@ -376,47 +377,4 @@ pub(crate) fn adam_config(config: &RunConfig) -> AdamConfig {
     let train = &config.train;
     let groups = Groups { layerwise_lr: train.layerwise_lr, stage: train.stage };
     AdamConfig { beta_1: train.beta_1, beta_2: train.beta_2, epsilon: train.epsilon, groups }
-}
-
-/// What came of a step; no loss if it was left out.
-struct Outcome {
-    loss: Option<f64>,
-    grad_norm: f64,
-    lr: f64,
-}
-
-/// The steps since the last row of metrics.
-#[derive(Default)]
-struct Row {
-    loss: f64,
-    losses: usize,
-    steps: usize,
-    seconds: f64,
-    grad_norm: f64,
-}
-
-impl Row {
-    fn add(&mut self, outcome: &Outcome, seconds: f64) {
-        if let Some(loss) = outcome.loss {
-            self.loss += loss;
-            self.losses += 1;
-            self.grad_norm = outcome.grad_norm;
-        }
-        self.steps += 1;
-        self.seconds += seconds;
-    }
-
-    fn metrics(self, progress: &Progress, lr: f64, tokens: u64, tokens_per_second: f64, meter: &Meter) -> Metrics {
-        Metrics {
-            step: progress.step,
-            loss: self.loss / self.losses as f64,
-            val_loss: None,
-            tokens_per_second,
-            lr,
-            grad_norm: self.grad_norm,
-            tokens,
-            mfu: meter.mfu(tokens_per_second),
-            seconds: None,
-        }
-    }
 }

@@ -1,6 +1,7 @@
 //! A file's bytes: mapped into memory, or there already.
 
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::files;
 use memmap2::Mmap;
 use std::ops::{Deref, Range};
 use std::path::Path;
@@ -15,20 +16,7 @@ pub(super) enum Contents {
 impl Contents {
     /// Maps a file: it takes no memory that the system could not take back.
     pub(super) fn map(path: &Path) -> Result<Self> {
-        let file = std::fs::File::open(path).map_err(Error::io("read", path))?;
-        let metadata = file.metadata().map_err(Error::io("read", path))?;
-        if !metadata.is_file() {
-            return Err(Error::format(path, "is not a file"));
-        }
-        if metadata.len() == 0 {
-            return Err(Error::format(path, "is empty"));
-        }
-        // SAFETY: the map is only read, and as bytes, for which every value is valid. What cannot be excluded is that
-        // another process changes the file meanwhile: then numbers change under our hands, all of them checked before
-        // use as an index; or cuts it short: then the system ends this process, as with every program that maps files.
-        // This library replaces files by renaming, which leaves maps of the old file intact.
-        let map = unsafe { Mmap::map(&file) }.map_err(Error::io("read", path))?;
-        Ok(Self::Mapped(map))
+        files::map(path).map(Self::Mapped)
     }
 
     /// Lets the system take back the memory behind a part of the file that will not be read again soon.

@@ -17,7 +17,6 @@
 //! `RWKV-LM/RWKV-v4neo/src/binidx.py`.
 
 mod index;
-mod map;
 mod read;
 mod write;
 

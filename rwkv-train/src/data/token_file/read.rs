@@ -1,10 +1,10 @@
 //! Reading a token file where it lies on disk.
 
 use super::index::Index;
-use super::map::map;
 use super::{TokenType, paths};
 use crate::error::Result;
 use memmap2::Mmap;
+use rwkv_core::files::map;
 use std::path::{Path, PathBuf};
 
 /// A token file, mapped into memory: it takes none that the system could not take back.
