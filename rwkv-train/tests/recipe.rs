@@ -181,6 +181,8 @@ fn every_key_of_the_recipe_changes_the_run() {
         let rows = |config: &RunConfig| run(config).rows;
         assert_ne!(rows(&config(beside)), rows(&config(&format!("{beside}\n{change}"))), "{change}");
     }
+    let events = |factor: f64| run(&config(&format!("train.steps = 80\ntrain.spike_factor = {factor}"))).events;
+    assert!(events(0.1) > 0 && events(0.0) == 0, "spike_factor");
 }
 
 #[test]
