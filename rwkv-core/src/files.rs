@@ -5,6 +5,9 @@ use memmap2::Mmap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+/// How names of unfinished files begin; the process follows, and the finished file's name.
+const PARTIAL: &str = ".partial-";
+
 /// Writes a file beside `path` and renames it, so that no reader ever sees half of it.
 ///
 /// # Errors
@@ -33,9 +36,32 @@ pub fn replace_atomic(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> R
 
 /// A name in the same folder that no finished file has. The extension stays: some writers go by it.
 fn beside(path: &Path) -> PathBuf {
-    let mut name = OsString::from(format!(".partial-{}-", std::process::id()));
+    let mut name = OsString::from(format!("{PARTIAL}{}-", std::process::id()));
     name.push(path.file_name().unwrap_or_default());
     path.with_file_name(name)
+}
+
+/// Removes what killed processes left of their writing of `path`. Only for files that nobody else is writing now.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn remove_leftovers(path: &Path) -> Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let is_leftover = |file: &str| {
+        let rest = file.strip_prefix(PARTIAL).and_then(|rest| rest.strip_suffix(&name)?.strip_suffix('-'));
+        rest.is_some_and(|process| !process.is_empty() && process.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    if !folder.is_dir() {
+        return Ok(()); // nothing was ever written there
+    }
+    for entry in std::fs::read_dir(folder).map_err(Error::io("read", folder))? {
+        let entry = entry.map_err(Error::io("read", folder))?;
+        if is_leftover(&entry.file_name().to_string_lossy()) {
+            std::fs::remove_file(entry.path()).map_err(Error::io("remove", &entry.path()))?;
+        }
+    }
+    Ok(())
 }
 
 /// Makes sure that names in a folder survive a loss of power: a renamed file is only as safe as its folder.
@@ -68,4 +94,25 @@ pub fn map(path: &Path) -> Result<Mmap> {
     // an index; or cuts it short: then the system ends this process, as with every program that maps files. This library
     // replaces files by renaming, which leaves maps of the old file intact.
     unsafe { Mmap::map(&file) }.map_err(Error::io("read", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leftovers_of_one_file_go_and_nothing_else_does() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| folder.path().join(name);
+        let others =
+            [".partial-7-other.json", ".partial-x-a.json", ".partial-7-not-a.json", "a.json", ".partial--a.json"];
+        for name in others.iter().chain(&[".partial-7-a.json", ".partial-81-a.json"]) {
+            std::fs::write(at(name), "x").expect("written");
+        }
+        remove_leftovers(&at("a.json")).expect("removed");
+        assert!(others.iter().all(|name| at(name).exists()));
+        assert!(!at(".partial-7-a.json").exists() && !at(".partial-81-a.json").exists());
+        write_atomic(&at("a.json"), b"new").expect("written");
+        assert_eq!(std::fs::read_dir(folder.path()).expect("read").count(), others.len());
+    }
 }

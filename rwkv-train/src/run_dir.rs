@@ -20,7 +20,7 @@ use crate::metrics::{self, Metrics};
 use crate::trainer::Trainer;
 use rwkv_core::checkpoint::TOKENIZER_FILE;
 use rwkv_core::error::Error as CoreError;
-use rwkv_core::files::{replace_atomic, write_atomic};
+use rwkv_core::files::{remove_leftovers, replace_atomic, write_atomic};
 use rwkv_core::ops::RwkvAutodiffBackend;
 use rwkv_core::tokenizer::AnyTokenizer;
 use serde::Serialize;
@@ -214,9 +214,13 @@ impl RunDir {
                 .or_else(|_| std::fs::copy(&newest, temporary).map(drop))
                 .map_err(CoreError::io("write", &self.path.join(name)))
         };
-        replace_atomic(&self.path.join(name), link)?;
+        let (trained, average_file) = (self.path.join(name), self.path.join(format!("average.{name}")));
+        // A killed run leaves a copy of the weights behind.
+        remove_leftovers(&trained)?;
+        remove_leftovers(&average_file)?;
+        replace_atomic(&trained, link)?;
         if let Some(average) = trainer.average() {
-            checkpoints::save_trained(average, trainer.base(), &self.path.join(format!("average.{name}")))?;
+            checkpoints::save_trained(average, trainer.base(), &average_file)?;
         }
         Ok(checkpoints::prune(&self.path, trainer.config().train.keep)?)
     }

@@ -3,7 +3,7 @@
 use super::input::{File, Position};
 use crate::Failure;
 use rwkv_core::error::Error;
-use rwkv_core::files::write_atomic;
+use rwkv_core::files::{remove_leftovers, write_atomic};
 use rwkv_train::data::{TokenFileWriter, TokenType, Written};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -49,6 +49,10 @@ impl Journal {
         };
         let journal = Self { job: beside(".job.partial"), done: beside(".done.partial") };
         let partial = beside(".bin.partial");
+        // Killed while it wrote its journal, or the index.
+        for file in [&journal.job, &journal.done, &beside(".idx")] {
+            remove_leftovers(file)?;
+        }
         if resume && journal.done.exists() {
             let done = journal.read(job)?;
             let writer = TokenFileWriter::resume(out, job.token_type, done.written)?;
