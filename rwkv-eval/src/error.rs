@@ -1,0 +1,32 @@
+//! What can go wrong in an evaluation.
+
+use std::path::{Path, PathBuf};
+
+/// The result of an evaluation.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// A failure that names the thing, the place and what was expected.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A document is not what its task needs.
+    #[error("{}, line {line}: {problem}", file.display())]
+    Document {
+        /// The data file.
+        file: PathBuf,
+        /// Which line, or row, from 1.
+        line: usize,
+        /// What is wrong with it, as a clause.
+        problem: String,
+    },
+    /// What the model's library says.
+    #[error(transparent)]
+    Core(#[from] rwkv_core::error::Error),
+}
+
+impl Error {
+    /// A document that is not what its task needs.
+    pub fn document(file: &Path, line: usize, problem: impl Into<String>) -> Self {
+        Self::Document { file: file.to_path_buf(), line, problem: problem.into() }
+    }
+}

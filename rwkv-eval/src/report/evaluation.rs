@@ -1,0 +1,106 @@
+//! The result of an evaluation, with everything that it depends on.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Scores of a model, and all that they depend on: what `evaluate --out` writes and `compare` reads.
+///
+/// The names at the top are those of the reference harness's results.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// Metrics by task: `acc`, `acc_stderr`, `acc_norm`, `acc_norm_stderr`, `perplexity`, `perplexity_stderr`.
+    pub results: BTreeMap<String, BTreeMap<String, f64>>,
+    /// The tasks' versions.
+    pub versions: BTreeMap<String, u32>,
+    /// Worked examples before each question.
+    #[serde(rename = "n-shot")]
+    pub n_shot: BTreeMap<String, usize>,
+    /// Documents there were, and documents that were asked.
+    #[serde(rename = "n-samples")]
+    pub n_samples: BTreeMap<String, Samples>,
+    /// Whether a metric is better when it is higher.
+    pub higher_is_better: BTreeMap<String, BTreeMap<String, bool>>,
+    /// The model.
+    pub model: ModelInfo,
+    /// How it was asked.
+    pub settings: Settings,
+    /// How long it took.
+    pub speed: Speed,
+    /// What computed it, where and when.
+    pub provenance: Provenance,
+}
+
+/// How many documents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Samples {
+    /// In the data.
+    pub original: usize,
+    /// Asked.
+    pub effective: usize,
+}
+
+/// Which model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelInfo {
+    /// As it was named to the program.
+    pub name: String,
+    /// The hash of its weights.
+    pub fingerprint: String,
+    /// Its parameters, embeddings included.
+    pub parameters: usize,
+    /// Its sizes.
+    pub config: serde_json::Value,
+    /// Precision of its weights.
+    pub dtype: String,
+    /// Its tokenizer's file.
+    pub tokenizer: String,
+}
+
+/// How the model was asked.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Settings {
+    /// `harness` (nothing before the text) or `reference` (a newline, as the official script has it).
+    pub context_start: String,
+    /// Documents of each task at most; all where there is none.
+    pub limit: Option<usize>,
+    /// Requests at once.
+    pub batch_size: usize,
+    /// Tokens of a request at most; longer ones lose their beginning.
+    pub max_length: usize,
+    /// Whether common beginnings were read once.
+    pub prefix_sharing: bool,
+    /// The seed of the worked examples and of bootstrapped errors.
+    pub seed: u64,
+    /// The data files by task, with their hashes.
+    pub data: BTreeMap<String, Vec<(String, String)>>,
+}
+
+/// How long it took.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Speed {
+    /// Seconds of asking, without loading.
+    pub seconds: f64,
+    /// Documents.
+    pub samples: usize,
+    /// Requests.
+    pub requests: usize,
+    /// Tokens that the model read.
+    pub tokens_read: usize,
+    /// Tokens of all requests, which it would have read one request at a time.
+    pub tokens_asked: usize,
+}
+
+/// What computed a result, where and when.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Provenance {
+    /// The library's version.
+    pub version: String,
+    /// Its git commit, with `-dirty` where files differ.
+    pub commit: Option<String>,
+    /// The backend.
+    pub backend: String,
+    /// The command.
+    pub command: Vec<String>,
+    /// When it ended, in seconds since 1970.
+    pub unix_time: u64,
+}

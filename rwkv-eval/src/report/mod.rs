@@ -1,0 +1,5 @@
+//! Results as JSON, Markdown and one HTML page.
+
+mod evaluation;
+
+pub use evaluation::{Evaluation, ModelInfo, Provenance, Samples, Settings, Speed};
