@@ -1,6 +1,7 @@
 //! The sizes of a model.
 
 use crate::error::{Error, Result};
+use crate::model::{Mixers, Shell};
 use serde::{Deserialize, Serialize};
 
 /// Tokens of the GPT-NeoX tokenizer that the Pile and Raven models use.
@@ -39,6 +40,9 @@ pub struct RwkvConfig {
     /// Half-width of the embedding's uniform initial distribution. The official trainer uses its initial learning rate.
     #[serde(default = "default_emb_scale")]
     pub emb_init_scale: f64,
+    /// What the blocks consist of: RWKV-4's parts, unless others take their places for a comparison.
+    #[serde(default, skip_serializing_if = "Mixers::are_rwkv4")]
+    pub mixers: Mixers,
 }
 
 fn default_emb_scale() -> f64 {
@@ -49,7 +53,41 @@ impl RwkvConfig {
     /// A model with the released models' proportions: `A = C`, `F = 4C`.
     #[must_use]
     pub fn new(vocab_size: usize, n_layer: usize, n_embd: usize) -> Self {
-        Self { vocab_size, n_layer, n_embd, dim_att: n_embd, dim_ffn: 4 * n_embd, emb_init_scale: default_emb_scale() }
+        Self {
+            vocab_size,
+            n_layer,
+            n_embd,
+            dim_att: n_embd,
+            dim_ffn: 4 * n_embd,
+            emb_init_scale: default_emb_scale(),
+            mixers: Mixers::default(),
+        }
+    }
+
+    /// A Transformer with the blocks of GPT-NeoX and Pythia, to compare with: attention with rotary positions beside an MLP
+    /// of `4C` units.
+    #[must_use]
+    pub fn gpt_neox(vocab_size: usize, n_layer: usize, n_embd: usize, n_head: usize) -> Self {
+        Self { mixers: Mixers::gpt_neox(n_head), ..Self::new(vocab_size, n_layer, n_embd) }
+    }
+
+    /// The same model with as many units in its channel mixers as bring it nearest to so many parameters.
+    ///
+    /// # Example
+    /// ```
+    /// use rwkv_core::config::RwkvConfig;
+    /// let rwkv = RwkvConfig::new(65, 4, 128);
+    /// let transformer = RwkvConfig::gpt_neox(65, 4, 128, 4).with_params_near(rwkv.num_params());
+    /// let difference = transformer.num_params().abs_diff(rwkv.num_params());
+    /// assert!(difference < rwkv.num_params() / 500);
+    /// ```
+    #[must_use]
+    pub fn with_params_near(self, params: usize) -> Self {
+        let with = |dim_ffn: usize| Self { dim_ffn, ..self.clone() };
+        // The count is linear in the units.
+        let (one, two) = (with(1).num_params(), with(2).num_params());
+        let units = (params.saturating_sub(one) as f64 / (two - one) as f64).round() as usize + 1;
+        with(units)
     }
 
     /// RWKV-4 169M: 12 layers of width 768.
@@ -89,14 +127,15 @@ impl RwkvConfig {
     }
 
     /// The number of parameters, by the shapes of reference §2.1: `2VC + L(4AC + 2CF + C² + 2A + 9C) + 4C`, which for
-    /// `A = C`, `F = 4C` is the paper's `2VC + 13C²L + C(11L + 4)`.
+    /// `A = C`, `F = 4C` is the paper's `2VC + 13C²L + C(11L + 4)`. Other mixers count their own.
     ///
     /// Tests hold it against the shapes of the built model, whose weights stay unallocated until first used
     /// ([`Rwkv::num_params_lazy`](crate::model::Rwkv::num_params_lazy)).
     #[must_use]
     pub fn num_params(&self) -> usize {
-        let Self { vocab_size: v, n_layer: l, n_embd: c, dim_att: a, dim_ffn: f, .. } = *self;
-        2 * v * c + l * (4 * a * c + 2 * c * f + c * c + 2 * a + 9 * c) + 4 * c
+        let Self { vocab_size: v, n_layer: l, n_embd: c, .. } = *self;
+        let norms = if self.mixers.shell == Shell::Rwkv4 { 4 * c } else { 2 * c };
+        2 * v * c + l * self.mixers.block_params(self) + norms
     }
 
     /// Checks that a model of these sizes exists.
@@ -116,6 +155,7 @@ impl RwkvConfig {
                 return Err(Error::config(key, "a positive number", size));
             }
         }
+        self.mixers.validate(self)?;
         let scale = self.emb_init_scale;
         if scale.is_finite() && scale > 0.0 {
             return Ok(());

@@ -60,7 +60,8 @@ fn retry(conversation: &mut Conversation<B>, partner: &Partner<'_, B>) -> Reply 
 /// Every number of a state, to the last bit.
 fn bits(state: &State<B>) -> Vec<u32> {
     let layer = |layer: &rwkv_core::state::LayerState<B>| -> Vec<f32> {
-        let vectors = [layer.att_x.clone().into_data(), layer.ffn_x.clone().into_data(), layer.wkv.clone().into_data()];
+        let vectors =
+            [layer.att_x.clone().into_data(), layer.ffn_x.clone().into_data(), layer.memory.clone().into_data()];
         vectors.iter().flat_map(|data| data.iter::<f32>().collect::<Vec<_>>()).collect()
     };
     state.layers.iter().flat_map(layer).map(f32::to_bits).collect()

@@ -50,16 +50,16 @@ fn parameter_names_are_the_official_ones() {
 fn time_parameters_have_the_reference_values() {
     let model = Rwkv::<Flex>::new(&RwkvConfig::new(7, 12, 768), 0, &Default::default());
     let near = |got: f32, want: f32| assert!((got - want).abs() < 2e-6, "{got}, expected {want}");
-    let decay = |layer: usize| values(model.blocks[layer].att.time_decay.val());
+    let decay = |layer: usize| values(model.blocks[layer].att.rwkv4().expect("RWKV-4").time_decay.val());
     for (h, want) in [(0, -5.0), (1, -4.923_487), (2, -4.875_705), (383, -0.079_918), (766, 2.992_697), (767, 3.0)] {
         near(decay(0)[h], want);
     }
     near(decay(11)[383], -3.005_212);
-    near(values(model.blocks[1].att.time_mix_k.val())[1], 0.002_265);
-    near(values(model.blocks[11].att.time_mix_v.val())[767], 1.299_891);
-    near(values(model.blocks[1].att.time_mix_r.val())[384], 0.727_827);
-    near(values(model.blocks[5].ffn.time_mix_k.val())[0], 0.0);
-    let first = values(model.blocks[3].att.time_first.val());
+    near(values(model.blocks[1].att.rwkv4().expect("RWKV-4").time_mix_k.val())[1], 0.002_265);
+    near(values(model.blocks[11].att.rwkv4().expect("RWKV-4").time_mix_v.val())[767], 1.299_891);
+    near(values(model.blocks[1].att.rwkv4().expect("RWKV-4").time_mix_r.val())[384], 0.727_827);
+    near(values(model.blocks[5].ffn.rwkv4().expect("RWKV-4").time_mix_k.val())[0], 0.0);
+    let first = values(model.blocks[3].att.rwkv4().expect("RWKV-4").time_first.val());
     for (i, want) in [(0, -1.203_973), (1, -0.703_973), (2, -1.703_973), (3, -1.203_973)] {
         near(first[i], want);
     }
@@ -69,8 +69,8 @@ fn time_parameters_have_the_reference_values() {
 fn matrices_are_zero_or_orthogonal_with_their_gains() {
     let config = RwkvConfig { dim_att: 48, dim_ffn: 96, ..RwkvConfig::new(80, 2, 32) };
     let model = Rwkv::<Flex>::new(&config, 1, &Default::default());
-    let block = &model.blocks[1];
-    for zero in [&block.att.key, &block.att.receptance, &block.att.output, &block.ffn.value, &block.ffn.receptance] {
+    let (att, ffn) = (model.blocks[1].att.rwkv4().expect("RWKV-4"), model.blocks[1].ffn.rwkv4().expect("RWKV-4"));
+    for zero in [&att.key, &att.receptance, &att.output, &ffn.value, &ffn.receptance] {
         assert!(values(zero.weight().expect("a parameter").val()).iter().all(|&x| x == 0.0));
     }
     // Burn keeps [in, out]; the narrower side is orthonormal up to the gain.
@@ -86,8 +86,8 @@ fn matrices_are_zero_or_orthogonal_with_their_gains() {
         let error = values((gram - eye).abs().max())[0];
         assert!(error < 1e-5 * gain.powi(2), "{name}: {error}");
     };
-    check("att.value", block.att.value.weight().expect("a parameter").val(), 1.5f32.sqrt());
-    check("ffn.key", block.ffn.key.weight().expect("a parameter").val(), 3.0f32.sqrt());
+    check("att.value", att.value.weight().expect("a parameter").val(), 1.5f32.sqrt());
+    check("ffn.key", ffn.key.weight().expect("a parameter").val(), 3.0f32.sqrt());
     check("head", model.head.weight().expect("a parameter").val(), 0.5 * 2.5f32.sqrt());
     let emb = values(model.emb.weight().expect("a parameter").val());
     let largest = emb.iter().fold(0.0f32, |max, x| max.max(x.abs()));
@@ -111,7 +111,7 @@ fn one_layer_and_one_channel_do_not_divide_by_zero() {
         let tokens = Tensor::from_data(TensorData::new(vec![1i32, 2, 3], [1, 3]), &Default::default());
         let (logits, _) = model.forward(tokens, model.zero_state(1));
         assert!(values(logits).iter().all(|x| x.is_finite()));
-        assert!(values(model.blocks[0].att.time_decay.val())[0] == -5.0);
+        assert!(values(model.blocks[0].att.rwkv4().expect("RWKV-4").time_decay.val())[0] == -5.0);
     }
 }
 

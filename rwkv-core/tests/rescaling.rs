@@ -6,7 +6,7 @@ use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{DType, Int, Tensor};
 use rwkv_core::checkpoint::{self, Checkpoint};
 use rwkv_core::config::RwkvConfig;
-use rwkv_core::model::{Capture, Precision, Projection, Rwkv};
+use rwkv_core::model::{Capture, Precision, Projection, Rwkv, SequenceMixer};
 use std::path::Path;
 
 const LAYERS: usize = 14;
@@ -111,7 +111,8 @@ fn numbers_that_a_format_does_not_hold_are_refused_by_name() {
         let mut model = Rwkv::<Flex>::new(&RwkvConfig::new(11, 1, 16), 0, &Default::default());
         let weight = Tensor::<Flex, 2>::zeros([16, 16], &Default::default());
         let bad = weight.slice_assign([3..4, 5..6], Tensor::full([1, 1], value, &Default::default()));
-        model.blocks[0].att.key = Projection::from_weight(Param::from_tensor(bad));
+        let SequenceMixer::Rwkv4(att) = &mut model.blocks[0].att else { panic!("RWKV-4") };
+        att.key = Projection::from_weight(Param::from_tensor(bad));
         checkpoint::save(&model, &path).expect("saved");
         let checkpoint = Checkpoint::open(&path).expect("opens");
         for precision in Precision::ALL {

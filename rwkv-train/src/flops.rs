@@ -3,9 +3,13 @@
 use burn::tensor::backend::{Backend, ExecutionError};
 use burn::tensor::{Int, Tensor};
 use rwkv_core::config::RwkvConfig;
+use rwkv_core::model::{ChannelMixerKind, SequenceMixerKind};
 use std::time::Instant;
 
-/// Floating-point operations that one trained token takes: `6·(V·C + L·(4·A·C + 2·C·F + C²))`.
+/// Floating-point operations that one trained token takes in samples of `ctx_len` tokens: `6·(V·C + L·(4·A·C + 2·C·F + C²))`.
+///
+/// Attention, where it stands in the place of the time-mix, adds its products with the tokens before: `6·2·A·(T + 1)/2` a layer,
+/// half of the full square; the Transformer's MLP has no `C²`.
 ///
 /// That is 2 operations for every entry of the matrices in the forward pass and 4 in the backward pass; with the released
 /// models' `A = C`, `F = 4C` it is `6·(V·C + 13·C²·L)`. The embedding is a lookup and counts nothing. WKV, layer norms and
@@ -21,13 +25,21 @@ use std::time::Instant;
 /// use rwkv_core::config::{PILE_VOCAB, RwkvConfig};
 /// use rwkv_train::flops;
 /// let config = RwkvConfig::rwkv4_169m(PILE_VOCAB);
-/// assert_eq!(flops::per_token(&config), 6.0 * (50_277.0 * 768.0 + 13.0 * 768.0 * 768.0 * 12.0));
+/// assert_eq!(flops::per_token(&config, 1024), 6.0 * (50_277.0 * 768.0 + 13.0 * 768.0 * 768.0 * 12.0));
 /// ```
 #[must_use]
-pub fn per_token(config: &RwkvConfig) -> f64 {
+pub fn per_token(config: &RwkvConfig, ctx_len: usize) -> f64 {
     let [vocab, layers, width] = [config.vocab_size, config.n_layer, config.n_embd].map(|size| size as f64);
     let [att, ffn] = [config.dim_att, config.dim_ffn].map(|size| size as f64);
-    6.0 * (vocab * width + layers * (4.0 * att * width + 2.0 * width * ffn + width * width))
+    let of_sequence = match config.mixers.sequence {
+        SequenceMixerKind::Rwkv4 => 4.0 * att * width,
+        SequenceMixerKind::Attention { .. } => 4.0 * att * width + att * (ctx_len as f64 + 1.0),
+    };
+    let of_channels = match config.mixers.channel {
+        ChannelMixerKind::Rwkv4 => 2.0 * width * ffn + width * width,
+        ChannelMixerKind::Mlp => 2.0 * width * ffn,
+    };
+    6.0 * (vocab * width + layers * (of_sequence + of_channels))
 }
 
 /// Model FLOPs utilisation: `tokens per second · operations per token / peak`.
@@ -48,10 +60,10 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// For a model, on a device with this peak.
+    /// For a model that reads so many tokens at once, on a device with this peak.
     #[must_use]
-    pub fn new(config: &RwkvConfig, peak: Option<f64>) -> Self {
-        Self { per_token: per_token(config), peak }
+    pub fn new(config: &RwkvConfig, ctx_len: usize, peak: Option<f64>) -> Self {
+        Self { per_token: per_token(config, ctx_len), peak }
     }
 
     /// The share of the peak that this speed amounts to.
@@ -130,7 +142,7 @@ mod tests {
 
     #[test]
     fn the_papers_table_is_a_third_of_it() {
-        let forward = per_token(&RwkvConfig::rwkv4_169m(PILE_VOCAB)) / 3.0;
+        let forward = per_token(&RwkvConfig::rwkv4_169m(PILE_VOCAB), 1024) / 3.0;
         assert!((forward / 2.613e8 - 1.0).abs() < 5e-4, "{forward}");
     }
 
@@ -138,7 +150,15 @@ mod tests {
     fn odd_widths_count_every_matrix() {
         let config = RwkvConfig { dim_att: 48, dim_ffn: 100, ..RwkvConfig::new(65, 3, 32) };
         let block = 4 * 32 * 48 + 2 * 32 * 100 + 32 * 32;
-        assert!((per_token(&config) - (6 * (65 * 32 + 3 * block)) as f64).abs() < 1e-9);
+        assert!((per_token(&config, 64) - (6 * (65 * 32 + 3 * block)) as f64).abs() < 1e-9);
+    }
+
+    #[test]
+    fn attention_counts_the_tokens_before() {
+        let config = RwkvConfig::gpt_neox(65, 3, 32, 4);
+        // Positions 1 to 9 look at 1 to 9 tokens, 5 on average: scores and sums take 2·5·32 products a layer.
+        let block = 4 * 32 * 32 + 8 * 32 * 32 + 2 * 5 * 32;
+        assert!((per_token(&config, 9) - (6 * (65 * 32 + 3 * block)) as f64).abs() < 1e-9);
     }
 
     #[cfg(feature = "flex")]

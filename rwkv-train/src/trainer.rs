@@ -273,7 +273,11 @@ impl<B: RwkvAutodiffBackend> Trainer<B> {
         let step = self.progress.step;
         let tokens = self.config.tokens_before(step, world);
         let of_row = tokens - self.config.tokens_before(step - row.steps, world);
-        let meter = Meter::new(&self.model().config(), self.config.train.peak_flops.map(|peak| peak * world as f64));
+        let meter = Meter::new(
+            &self.model().config(),
+            self.config.shape_at(step).1,
+            self.config.train.peak_flops.map(|peak| peak * world as f64),
+        );
         let speed = of_row as f64 / row.seconds;
         row.metrics(&self.progress, lr, tokens, speed, &meter)
     }

@@ -20,7 +20,11 @@ type Gradients = BTreeMap<String, Vec<f64>>;
 
 /// The fixture's model: live weights in every layer, three layers, all sizes different.
 fn model() -> Rwkv<B> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../rwkv-core/tests/fixtures/model.safetensors");
+    fixture("model")
+}
+
+fn fixture(name: &str) -> Rwkv<B> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../rwkv-core/tests/fixtures/{name}.safetensors"));
     checkpoint::load(&path, &Default::default()).expect("loads")
 }
 
@@ -41,7 +45,11 @@ fn config(train: &str, tune: &str) -> RunConfig {
 }
 
 fn gradients(config: &RunConfig, batch: &Batch) -> (f64, Gradients) {
-    let trainee = Trainee::new(model(), config).expect("fits");
+    gradients_of(model(), config, batch)
+}
+
+fn gradients_of(model: Rwkv<B>, config: &RunConfig, batch: &Batch) -> (f64, Gradients) {
+    let trainee = Trainee::new(model, config).expect("fits");
     let (loss, grads) = Backprop::new(config).gradients(&trainee, batch, 5..7, 1.0 / batch.weight());
     let mut collect = Collect { grads: &grads, found: BTreeMap::new() };
     trainee.visit(&mut collect);
@@ -97,6 +105,23 @@ fn every_way_to_the_gradients_is_the_same() {
             "bptt_chunk = 100",
         ] {
             assert_same(&format!("{kind}, {way}"), way, "", &batch, PLAIN);
+        }
+    }
+}
+
+/// Chunks of time hand on a cache of keys and values that grows, and its gradient comes back through all of them.
+#[test]
+fn a_transformers_gradients_are_the_same_in_every_way() {
+    for (kind, batch) in [("plain", batch(true)), ("weights and restarts", batch(false))] {
+        let of = |train: &str| gradients_of(fixture("gpt_neox"), &config(train, ""), &batch);
+        let (want_loss, want) = of(PLAIN);
+        for way in
+            ["checkpoint_blocks = true", "bptt_chunk = 4", "bptt_chunk = 1", "bptt_chunk = 5\ncheckpoint_blocks = true"]
+        {
+            let (loss, got) = of(way);
+            let error = difference(&got, &want);
+            println!("{kind}, {way}: loss {loss}, largest difference of a gradient {error:.1e}");
+            assert!((loss - want_loss).abs() < 1e-6 && error < 2e-5, "{kind}, {way}: {error:.1e}");
         }
     }
 }

@@ -101,7 +101,10 @@ fn inspect<B: RwkvBackend>(args: &Args, device: B::Device) -> Result<(), Failure
         None => None,
     };
     std::fs::create_dir_all(&args.out).map_err(Error::io("create", &args.out))?;
-    let decays: Vec<Vec<f64>> = model.blocks.iter().map(|block| decays(block.att.time_decay.val())).collect();
+    let time_mixes = model.blocks.iter().map(|block| block.att.rwkv4()).collect::<Option<Vec<_>>>();
+    let time_mixes =
+        time_mixes.ok_or_else(|| Failure("inspect looks at RWKV-4's decays, and this model has none".into()))?;
+    let decays: Vec<Vec<f64>> = time_mixes.iter().map(|mixer| decays(mixer.time_decay.val())).collect();
     let decay_plot = args.out.join("decay.svg");
     write_atomic(&decay_plot, plots::decays(&decays)?.as_bytes())?;
     if let Some(traced) = &traced {

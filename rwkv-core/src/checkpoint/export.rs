@@ -69,6 +69,13 @@ impl Checkpoint {
     /// # Ok::<_, rwkv_core::error::Error>(())
     /// ```
     pub fn export(&self, out: &Path, format: Format, options: &ExportOptions) -> Result<PathBuf> {
+        if format != Format::Official && !self.config().mixers.are_rwkv4() {
+            return Err(Error::config(
+                "format",
+                "official, for a model with other mixers than RWKV-4's",
+                format!("{format:?}"),
+            ));
+        }
         match format {
             Format::Official => {
                 self.write_safetensors(out, options.dtype, str::to_owned)?;
@@ -97,8 +104,10 @@ impl Checkpoint {
         let mut tensors: Vec<_> =
             self.tensors().map(|(name, tensor)| (rename(name), name, tensor, dtype.unwrap_or(tensor.dtype))).collect();
         tensors.sort_by_key(|(_, _, _, dtype)| std::cmp::Reverse(dtype.size()));
-        let header =
-            safetensors::header(tensors.iter().map(|(new, _, tensor, dtype)| (new.as_str(), *dtype, tensor.shape)));
+        let header = safetensors::header(
+            self.config(),
+            tensors.iter().map(|(new, _, tensor, dtype)| (new.as_str(), *dtype, tensor.shape)),
+        );
         write(path, &header, |file| {
             tensors.iter().try_for_each(|(_, name, tensor, dtype)| {
                 write_numbers(path, file, name, *tensor, *dtype, None)?;

@@ -64,8 +64,10 @@ impl Checkpoint {
             return Err(unusable("a number format that this device computes with, as f32"));
         }
         let mut model = Rwkv::new(self.config(), 0, device);
-        model.set_rescale_every(precision.rescale_every());
-        let divided_by = |name: &str| precision::divisor(name, precision.rescale_every());
+        // The rescaling is that of the official code, for RWKV-4.
+        let rescale_every = if self.config().mixers.are_rwkv4() { precision.rescale_every() } else { 0 };
+        model.set_rescale_every(rescale_every);
+        let divided_by = |name: &str| precision::divisor(name, rescale_every);
         let too_large = |[a, b]: [usize; 2]| a * b * dtype.size() > max_bytes;
         if too_large(model.emb.shape()) {
             model.emb.cut(self.pieces("emb.weight", dtype, 1.0, max_bytes, device)?);
@@ -75,7 +77,7 @@ impl Checkpoint {
                 projection.cut(self.pieces(&name, dtype, divided_by(&name), max_bytes, device)?);
             }
         }
-        self.fill(model, dtype, precision.rescale_every())
+        self.fill(model, dtype, rescale_every)
     }
 
     /// A matrix as tensors of consecutive rows in the file's order, each of at most so many bytes (or one row).
@@ -166,12 +168,12 @@ struct Fill<'a> {
 }
 
 impl<B: Backend> ModuleMapper<B> for Fill<'_> {
-    fn enter_module(&mut self, name: &str, _container: &str) {
-        self.path.enter(name);
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
     }
 
-    fn exit_module(&mut self, _name: &str, _container: &str) {
-        self.path.exit();
+    fn exit_module(&mut self, _name: &str, container: &str) {
+        self.path.exit(container);
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {

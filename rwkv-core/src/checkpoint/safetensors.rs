@@ -5,9 +5,11 @@
 
 use super::dtype::FileDtype;
 use super::stored::{Data, Found};
+use crate::config::RwkvConfig;
 use crate::error::{Error, Result};
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -15,6 +17,8 @@ use std::path::Path;
 const MAX_HEADER_BYTES: u64 = 100_000_000;
 /// The one key of the header that is no tensor.
 const METADATA: &str = "__metadata__";
+/// The key of the metadata with the configuration of a model that is not plain RWKV-4.
+const CONFIG: &str = "rwkv_config";
 
 /// Whether a file begins as a safetensors file does.
 pub(super) fn is_safetensors(bytes: &[u8]) -> bool {
@@ -110,10 +114,36 @@ pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<Vec<Found>> {
     Ok(tensors)
 }
 
+/// The configuration that a file of this library holds beside its tensors, if the model is not plain RWKV-4.
+pub(super) fn config(path: &Path, bytes: &[u8]) -> Result<Option<RwkvConfig>> {
+    #[derive(Deserialize)]
+    struct Header {
+        #[serde(rename = "__metadata__", default)]
+        metadata: BTreeMap<String, String>,
+    }
+    let header =
+        bytes.split_first_chunk::<8>().and_then(|(length, rest)| rest.get(..u64::from_le_bytes(*length) as usize));
+    let header = header.and_then(|header| serde_json::from_slice::<Header>(header).ok());
+    let Some(config) = header.and_then(|mut header| header.metadata.remove(CONFIG)) else { return Ok(None) };
+    serde_json::from_str(&config).map(Some).map_err(|error| {
+        Error::format(path, format!("holds a model of a kind that this library does not know: {error}"))
+    })
+}
+
 /// The first part of a file with these tensors, whose numbers follow in the same order.
-pub(super) fn header<'a>(tensors: impl Iterator<Item = (&'a str, FileDtype, &'a [usize])>) -> Vec<u8> {
+pub(super) fn header<'a>(
+    config: &RwkvConfig,
+    tensors: impl Iterator<Item = (&'a str, FileDtype, &'a [usize])>,
+) -> Vec<u8> {
     // transformers wants to be told which framework the file is for.
-    let mut json = format!("{{\"{METADATA}\":{{\"format\":\"pt\"}}");
+    let mut json = format!("{{\"{METADATA}\":{{\"format\":\"pt\"");
+    if !config.mixers.are_rwkv4() {
+        // The sizes of plain RWKV-4 follow from its tensors.
+        let config = serde_json::to_string(config).expect("plain fields have a JSON form");
+        let config = serde_json::to_string(&config).expect("text has a JSON form");
+        let _ = write!(json, ",\"{CONFIG}\":{config}");
+    }
+    json.push('}');
     let mut end = 0;
     for (name, dtype, shape) in tensors {
         let start = end;

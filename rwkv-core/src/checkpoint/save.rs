@@ -28,8 +28,10 @@ pub fn save<B: Backend>(model: &Rwkv<B>, path: &Path) -> Result<()> {
     }
     let mut list = List::default();
     model.visit(&mut list);
-    let header =
-        safetensors::header(list.tensors.iter().map(|(name, dtype, shape)| (name.as_str(), *dtype, &shape[..])));
+    let header = safetensors::header(
+        &model.config(),
+        list.tensors.iter().map(|(name, dtype, shape)| (name.as_str(), *dtype, &shape[..])),
+    );
     replace_atomic(path, |temporary| {
         let file = std::fs::File::create(temporary).map_err(Error::io("write", path))?;
         let mut write = Numbers { path: ParameterPath::default(), file: BufWriter::new(file), outcome: Ok(()) };
@@ -56,12 +58,12 @@ struct List {
 }
 
 impl<B: Backend> ModuleVisitor<B> for List {
-    fn enter_module(&mut self, name: &str, _container: &str) {
-        self.path.enter(name);
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
     }
 
-    fn exit_module(&mut self, _name: &str, _container: &str) {
-        self.path.exit();
+    fn exit_module(&mut self, _name: &str, container: &str) {
+        self.path.exit(container);
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
@@ -83,12 +85,12 @@ struct Numbers {
 }
 
 impl<B: Backend> ModuleVisitor<B> for Numbers {
-    fn enter_module(&mut self, name: &str, _container: &str) {
-        self.path.enter(name);
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
     }
 
-    fn exit_module(&mut self, _name: &str, _container: &str) {
-        self.path.exit();
+    fn exit_module(&mut self, _name: &str, container: &str) {
+        self.path.exit(container);
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {

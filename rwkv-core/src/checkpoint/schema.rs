@@ -1,7 +1,8 @@
-//! Which tensors an RWKV-4 checkpoint has, by their official names and shapes.
+//! Which tensors a checkpoint has, by their official names and shapes.
 
 use crate::config::RwkvConfig;
 use crate::error::{Error, Result};
+use crate::model::{ChannelMixerKind, SequenceMixerKind, Shell};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -26,35 +27,70 @@ pub fn tensors(config: &RwkvConfig) -> BTreeMap<String, Vec<usize>> {
     add("head.weight".into(), &[v, c]);
     for part in ["weight", "bias"] {
         add(format!("ln_out.{part}"), &[c]);
-        add(format!("blocks.0.ln0.{part}"), &[c]);
+        if config.mixers.shell == Shell::Rwkv4 {
+            add(format!("blocks.0.ln0.{part}"), &[c]);
+        }
     }
     for l in 0..n_layer {
         for part in ["weight", "bias"] {
             add(format!("blocks.{l}.ln1.{part}"), &[c]);
             add(format!("blocks.{l}.ln2.{part}"), &[c]);
         }
-        add(format!("blocks.{l}.att.time_decay"), &[a]);
-        add(format!("blocks.{l}.att.time_first"), &[a]);
-        for mix in ["att.time_mix_k", "att.time_mix_v", "att.time_mix_r", "ffn.time_mix_k", "ffn.time_mix_r"] {
-            add(format!("blocks.{l}.{mix}"), &[1, 1, c]);
+        let mut of_block = |name: &str, shape: &[usize]| add(format!("blocks.{l}.{name}"), shape);
+        match config.mixers.sequence {
+            SequenceMixerKind::Rwkv4 => {
+                of_block("att.time_decay", &[a]);
+                of_block("att.time_first", &[a]);
+                for mix in ["time_mix_k", "time_mix_v", "time_mix_r"] {
+                    of_block(&format!("att.{mix}"), &[1, 1, c]);
+                }
+                for matrix in ["key", "value", "receptance"] {
+                    of_block(&format!("att.{matrix}.weight"), &[a, c]);
+                }
+            }
+            SequenceMixerKind::Attention { .. } => {
+                for matrix in ["query", "key", "value"] {
+                    of_block(&format!("att.{matrix}.weight"), &[a, c]);
+                    of_block(&format!("att.{matrix}_bias"), &[a]);
+                }
+                of_block("att.output_bias", &[c]);
+            }
         }
-        for matrix in ["key", "value", "receptance"] {
-            add(format!("blocks.{l}.att.{matrix}.weight"), &[a, c]);
+        of_block("att.output.weight", &[c, a]);
+        of_block("ffn.key.weight", &[f, c]);
+        of_block("ffn.value.weight", &[c, f]);
+        match config.mixers.channel {
+            ChannelMixerKind::Rwkv4 => {
+                of_block("ffn.time_mix_k", &[1, 1, c]);
+                of_block("ffn.time_mix_r", &[1, 1, c]);
+                of_block("ffn.receptance.weight", &[c, c]);
+            }
+            ChannelMixerKind::Mlp => {
+                of_block("ffn.key_bias", &[f]);
+                of_block("ffn.value_bias", &[c]);
+            }
         }
-        add(format!("blocks.{l}.att.output.weight"), &[c, a]);
-        add(format!("blocks.{l}.ffn.key.weight"), &[f, c]);
-        add(format!("blocks.{l}.ffn.receptance.weight"), &[c, c]);
-        add(format!("blocks.{l}.ffn.value.weight"), &[c, f]);
     }
     tensors
 }
 
-/// The sizes of the model that has exactly these tensors.
+/// The sizes of the model that has exactly these tensors; `said` is what the file itself says of them.
 ///
 /// # Errors
 /// [`Error::Format`] when the tensors are no model's, and [`Error::Tensor`] for a missing, extra or misshapen one.
-pub(super) fn config_of(path: &Path, found: &BTreeMap<String, Vec<usize>>) -> Result<RwkvConfig> {
-    let config = sizes(found).map_err(|problem| Error::format(path, problem))?;
+pub(super) fn config_of(
+    path: &Path,
+    found: &BTreeMap<String, Vec<usize>>,
+    said: Option<RwkvConfig>,
+) -> Result<RwkvConfig> {
+    let config = said.map_or_else(|| sizes(found), Ok).map_err(|problem| Error::format(path, problem))?;
+    // A file with one wrong size must not make a list of billions of names.
+    if config.n_layer > found.len() {
+        return Err(Error::format(
+            path,
+            format!("says that it has {} layers in {} tensors", config.n_layer, found.len()),
+        ));
+    }
     config.validate().map_err(|error| Error::format(path, format!("is no usable model: {error}")))?;
     let wanted = tensors(&config);
     let mismatch = |key: &str, expected: String, found: String| {

@@ -3,7 +3,7 @@
 use super::contents::Contents;
 use super::dtype::FileDtype;
 use super::format::{self, Container};
-use super::{family, names, schema};
+use super::{family, names, safetensors, schema};
 use crate::config::RwkvConfig;
 use crate::error::{Error, Result};
 use std::collections::BTreeMap;
@@ -104,7 +104,11 @@ impl Checkpoint {
             }
         }
         let shapes = tensors.iter().map(|(name, tensor)| (name.clone(), tensor.shape.clone())).collect();
-        let config = schema::config_of(&path, &shapes)?;
+        let said = match (container, files.first()) {
+            (Container::Safetensors, Some(file)) => safetensors::config(&path, file)?,
+            _ => None,
+        };
+        let config = schema::config_of(&path, &shapes, said)?;
         Ok(Self { path, container, config, files, tensors })
     }
 

@@ -1,11 +1,10 @@
 //! One block: time-mix, then channel-mix, each on a normalised input and added to the residual stream.
 
-use super::channel_mix::ChannelMix;
 use super::hooks::Hook;
 use super::init::Initializer;
 use super::layers::{layer_norm, normalise};
+use super::mixers::{ChannelMixer, SequenceMixer, Shell};
 use super::restarts::LayerRestarts;
-use super::time_mix::TimeMix;
 use crate::ops::RwkvBackend;
 use crate::state::LayerState;
 use burn::module::Module;
@@ -21,6 +20,8 @@ use burn::tensor::backend::Backend;
 /// x ← x + ffn(ln2(x))
 /// ```
 ///
+/// In the shell of GPT-NeoX both mixers read the same stream instead: `x ← x + att(ln1(x)) + ffn(ln2(x))`, without `ln0`.
+///
 /// # Source
 /// Reference §1.1; `Block` of the official code.
 #[derive(Module, Debug)]
@@ -31,22 +32,30 @@ pub struct Block<B: Backend> {
     pub ln1: LayerNorm<B>,
     /// Normalises the channel-mix's input.
     pub ln2: LayerNorm<B>,
-    /// The time-mix.
-    pub att: TimeMix<B>,
-    /// The channel-mix.
-    pub ffn: ChannelMix<B>,
+    /// The time-mix, or what is in its place.
+    pub att: SequenceMixer<B>,
+    /// The channel-mix, or what is in its place.
+    pub ffn: ChannelMixer<B>,
+    #[module(skip)]
+    shell: Shell,
 }
 
 impl<B: Backend> Block<B> {
     pub(super) fn new(init: &Initializer<'_, B>, layer: usize) -> Self {
         let name = |part: &str| format!("blocks.{layer}.{part}");
+        let shell = init.config.mixers.shell;
         Self {
-            ln0: (layer == 0).then(|| layer_norm(init, &name("ln0"))),
+            ln0: (layer == 0 && shell == Shell::Rwkv4).then(|| layer_norm(init, &name("ln0"))),
             ln1: layer_norm(init, &name("ln1")),
             ln2: layer_norm(init, &name("ln2")),
-            att: TimeMix::new(init, &name("att")),
-            ffn: ChannelMix::new(init, &name("ffn")),
+            att: SequenceMixer::new(init, &name("att")),
+            ffn: ChannelMixer::new(init, &name("ffn")),
+            shell,
         }
+    }
+
+    pub(super) fn shell(&self) -> Shell {
+        self.shell
     }
 }
 
@@ -66,18 +75,21 @@ impl<B: RwkvBackend> Block<B> {
         restarts: Option<LayerRestarts<'_, B>>,
         hook: &mut impl Hook<B>,
     ) -> (Tensor<B, 3>, LayerState<B>) {
-        let LayerState { att_x, ffn_x, wkv } = state;
+        let LayerState { att_x, ffn_x, memory } = state;
         let x = match &self.ln0 {
             Some(ln0) => hook.at(format_args!("blocks.{layer}.ln0"), normalise(ln0, x)),
             None => x,
         };
         let y = hook.at(format_args!("blocks.{layer}.ln1"), normalise(&self.ln1, x.clone()));
-        let (mixed, att_x, wkv) =
-            self.att.forward(y, att_x, wkv, restarts, |name, y| hook.at(format_args!("blocks.{layer}.att.{name}"), y));
+        let (mixed, att_x, memory) = self
+            .att
+            .forward(y, att_x, memory, restarts, |name, y| hook.at(format_args!("blocks.{layer}.att.{name}"), y));
+        let read = (self.shell == Shell::GptNeoX).then(|| x.clone());
         let x = hook.at(format_args!("blocks.{layer}.att"), x + mixed);
-        let y = hook.at(format_args!("blocks.{layer}.ln2"), normalise(&self.ln2, x.clone()));
+        let read = read.unwrap_or_else(|| x.clone());
+        let y = hook.at(format_args!("blocks.{layer}.ln2"), normalise(&self.ln2, read));
         let (mixed, ffn_x) =
             self.ffn.forward(y, ffn_x, restarts, |name, y| hook.at(format_args!("blocks.{layer}.ffn.{name}"), y));
-        (hook.at(format_args!("blocks.{layer}"), x + mixed), LayerState { att_x, ffn_x, wkv })
+        (hook.at(format_args!("blocks.{layer}"), x + mixed), LayerState { att_x, ffn_x, memory })
     }
 }

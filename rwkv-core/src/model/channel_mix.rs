@@ -46,6 +46,11 @@ impl<B: Backend> ChannelMix<B> {
             value: Projection::new(init, &format!("{name}.value"), f, c),
         }
     }
+
+    pub(super) fn projections_mut(&mut self) -> Vec<(&'static str, &mut Projection<B>)> {
+        let Self { key, receptance, value, .. } = self;
+        vec![("key", key), ("receptance", receptance), ("value", value)]
+    }
 }
 
 impl<B: RwkvBackend> ChannelMix<B> {

@@ -27,6 +27,7 @@ use rand_distr::{Distribution, StandardNormal};
 /// | `att.time_mix_r[i]` | `(i/C)^(ρ₁/2)` |
 /// | `att.value`, `ffn.key`, `head` | orthogonal, gain `√(out/in)` if `out > in` else 1; half that for `head` |
 /// | `att.{key,receptance,output}`, `ffn.{value,receptance}` | 0 |
+/// | other [mixers](super::Mixers) | as their own files say |
 /// | an adapter's `lora_a` | uniform on `±1/√in` |
 /// | an adapter's `lora_b` | 0 |
 ///
@@ -39,6 +40,11 @@ pub enum Rule {
     Zeros,
     /// All ones.
     Ones,
+    /// Normal around 0.
+    Normal {
+        /// The standard deviation.
+        std: f64,
+    },
     /// Uniform on `±scale`.
     Uniform {
         /// Half the width.
@@ -69,7 +75,7 @@ impl Rule {
     /// The rule of the parameter with this official name, as in `blocks.3.att.time_decay`.
     ///
     /// # Panics
-    /// For a name that no RWKV-4 model has.
+    /// For a name that no model of this configuration has.
     #[must_use]
     pub fn of(name: &str, config: &RwkvConfig) -> Self {
         let parts: Vec<&str> = name.split('.').collect();
@@ -81,6 +87,9 @@ impl Rule {
         let rho_0 = if config.n_layer > 1 { layer / (layers - 1.0) } else { 0.0 };
         let rho_1 = 1.0 - layer / layers;
         let local = if parts[0] == "blocks" { &parts[2..] } else { &parts[..] };
+        if let Some(rule) = super::mixers::rule(local, config) {
+            return rule;
+        }
         match local {
             ["emb", "weight"] => Self::Uniform { scale: config.emb_init_scale },
             ["ln0" | "ln1" | "ln2" | "ln_out", "weight"] => Self::Ones,
@@ -112,6 +121,10 @@ impl Rule {
         match self {
             Self::Zeros => vec![0.0; len],
             Self::Ones => vec![1.0; len],
+            Self::Normal { std } => {
+                let normal = |_| (std * <StandardNormal as Distribution<f64>>::sample(&StandardNormal, rng)) as f32;
+                (0..len).map(normal).collect()
+            }
             Self::Uniform { scale } => (0..len).map(|_| (scale * rng.random_range(-1.0..1.0)) as f32).collect(),
             Self::Orthogonal { gain } => orthogonal(shape[0], shape[1], gain, rng),
             Self::TimeDecay { power } => {

@@ -8,6 +8,7 @@ mod hooks;
 pub mod init;
 mod layers;
 mod lora;
+pub(crate) mod mixers;
 pub(crate) mod names;
 pub(crate) mod precision;
 mod projection;
@@ -18,6 +19,7 @@ pub use block::Block;
 pub use channel_mix::ChannelMix;
 pub use hooks::{Capture, Hook, NoHook};
 pub use lora::{Lora, LoraConfig, LoraTarget};
+pub use mixers::{Attention, ChannelMixer, ChannelMixerKind, Mixers, Mlp, SequenceMixer, SequenceMixerKind, Shell};
 pub use precision::Precision;
 pub use projection::{Embedding, Projection};
 pub use restarts::{LayerRestarts, Restarts};
@@ -102,14 +104,14 @@ impl<B: Backend> Rwkv<B> {
         }
     }
 
-    /// The sizes, read from the parameters' shapes. `emb_init_scale`, which matters only before training, is the default.
+    /// The sizes and mixers, read from the parameters. `emb_init_scale`, which matters only before training, is the default.
     #[must_use]
     pub fn config(&self) -> RwkvConfig {
         let [vocab_size, n_embd] = self.emb.shape();
         let mut config = RwkvConfig::new(vocab_size, self.blocks.len(), n_embd);
         if let Some(block) = self.blocks.first() {
-            [config.dim_att] = block.att.time_decay.lazy_shape().dims();
-            [_, config.dim_ffn] = block.ffn.key.shape();
+            (config.dim_att, config.dim_ffn) = (block.att.channels(), block.ffn.units());
+            config.mixers = Mixers { shell: block.shell(), sequence: block.att.kind(), channel: block.ffn.kind() };
         }
         config
     }
@@ -142,14 +144,9 @@ impl<B: Backend> Rwkv<B> {
     pub(crate) fn projections_mut(&mut self) -> Vec<(String, &mut Projection<B>)> {
         let mut found = Vec::new();
         for (l, block) in self.blocks.iter_mut().enumerate() {
-            let (att, ffn) = (&mut block.att, &mut block.ffn);
-            found.push((format!("blocks.{l}.att.key.weight"), &mut att.key));
-            found.push((format!("blocks.{l}.att.value.weight"), &mut att.value));
-            found.push((format!("blocks.{l}.att.receptance.weight"), &mut att.receptance));
-            found.push((format!("blocks.{l}.att.output.weight"), &mut att.output));
-            found.push((format!("blocks.{l}.ffn.key.weight"), &mut ffn.key));
-            found.push((format!("blocks.{l}.ffn.receptance.weight"), &mut ffn.receptance));
-            found.push((format!("blocks.{l}.ffn.value.weight"), &mut ffn.value));
+            let (att, ffn) = (block.att.projections_mut(), block.ffn.projections_mut());
+            found.extend(att.into_iter().map(|(name, matrix)| (format!("blocks.{l}.att.{name}.weight"), matrix)));
+            found.extend(ffn.into_iter().map(|(name, matrix)| (format!("blocks.{l}.ffn.{name}.weight"), matrix)));
         }
         found.push(("head.weight".to_owned(), &mut self.head));
         found

@@ -32,8 +32,11 @@ impl<B: Backend> Rwkv<B> {
 pub(crate) struct ParameterPath(Vec<String>);
 
 impl ParameterPath {
-    /// The walk enters a field.
-    pub(crate) fn enter(&mut self, field: &str) {
+    /// The walk enters a field of a module of this type. An enum's variant is no part of the name.
+    pub(crate) fn enter(&mut self, field: &str, container: &str) {
+        if is_enum(container) {
+            return;
+        }
         // Burn's layer norm has names of its own for its two vectors.
         let name = match field {
             "gamma" => "weight",
@@ -43,15 +46,22 @@ impl ParameterPath {
         self.0.push(name.to_owned());
     }
 
-    /// The walk leaves a field.
-    pub(crate) fn exit(&mut self) {
-        self.0.pop();
+    /// The walk leaves a field of a module of this type.
+    pub(crate) fn exit(&mut self, container: &str) {
+        if !is_enum(container) {
+            self.0.pop();
+        }
     }
 
     /// The official name of the parameter that the walk is at.
     pub(crate) fn name(&self) -> String {
         self.0.join(".")
     }
+}
+
+/// Burn's derived modules call their types `Struct:NAME` and `Enum:NAME`.
+fn is_enum(container: &str) -> bool {
+    container.starts_with("Enum:")
 }
 
 #[derive(Default)]
@@ -61,12 +71,12 @@ struct Names {
 }
 
 impl<B: Backend> ModuleVisitor<B> for Names {
-    fn enter_module(&mut self, name: &str, _container: &str) {
-        self.path.enter(name);
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
     }
 
-    fn exit_module(&mut self, _name: &str, _container: &str) {
-        self.path.exit();
+    fn exit_module(&mut self, _name: &str, container: &str) {
+        self.path.exit(container);
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {

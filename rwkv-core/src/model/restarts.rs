@@ -125,6 +125,18 @@ impl<'a, B: RwkvBackend> LayerRestarts<'a, B> {
         Tensor::cat(pieces.collect(), 1)
     }
 
+    /// Which text of its row an input belongs to, `[B, T]`: 0 for the one that goes on, then 1, 2, ….
+    pub(super) fn texts(&self, time: usize) -> Tensor<B, 2> {
+        let [batch, _] = self.cuts[0].goes_on.dims();
+        let (device, dtype) = (self.cuts[0].goes_on.device(), self.cuts[0].goes_on.dtype());
+        let zeros = |length: usize| Tensor::zeros([batch, length], (&device, dtype));
+        self.cuts.iter().filter(|cut| cut.position < time).fold(zeros(time), |texts, cut| {
+            let after = cut.starts_anew().expand([batch, time - cut.position]);
+            let step = if cut.position == 0 { after } else { Tensor::cat(vec![zeros(cut.position), after], 1) };
+            texts + step
+        })
+    }
+
     /// [`wkv`] in pieces.
     pub(super) fn wkv(
         &self,
@@ -138,7 +150,7 @@ impl<'a, B: RwkvBackend> LayerRestarts<'a, B> {
         let mut outputs = Vec::new();
         for (start, end, cut) in self.pieces(time) {
             if let Some(cut) = cut {
-                let fresh = self.fresh.wkv.clone();
+                let fresh = self.fresh.memory.clone();
                 state = state * cut.goes_on.clone().unsqueeze_dim(2) + fresh * cut.starts_anew().unsqueeze_dim(2);
             }
             let piece = |x: &Tensor<B, 3>| x.clone().narrow(1, start, end - start);

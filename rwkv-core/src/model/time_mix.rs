@@ -57,6 +57,11 @@ impl<B: Backend> TimeMix<B> {
             output: Projection::new(init, &format!("{name}.output"), a, c),
         }
     }
+
+    pub(super) fn projections_mut(&mut self) -> Vec<(&'static str, &mut Projection<B>)> {
+        let Self { key, value, receptance, output, .. } = self;
+        vec![("key", key), ("value", value), ("receptance", receptance), ("output", output)]
+    }
 }
 
 impl<B: RwkvBackend> TimeMix<B> {

@@ -12,8 +12,9 @@
 //! A file that lacks any of the three is refused, those that were written before there was a version among them: whose
 //! state it is cannot be told.
 
-use super::{Fingerprint, LayerState, State};
+use super::{Fingerprint, LayerState, State, empty_memory};
 use crate::error::{Error, Result};
+use crate::model::SequenceMixerKind;
 use crate::stamp::{Named, Stamp, numbers};
 use burn::tensor::backend::Backend;
 use burn::tensor::{DType, Tensor, TensorData};
@@ -35,7 +36,7 @@ impl<B: Backend> State<B> {
         for (l, layer) in self.layers.iter().enumerate() {
             tensors.push(named(format!("layers.{l}.att_x"), layer.att_x.clone()));
             tensors.push(named(format!("layers.{l}.ffn_x"), layer.ffn_x.clone()));
-            tensors.push(named(format!("layers.{l}.wkv"), layer.wkv.clone()));
+            tensors.push(named(format!("layers.{l}.wkv"), layer.memory.clone()));
         }
         STAMP.write(path, tensors, &[], model)
     }
@@ -58,11 +59,18 @@ impl<B: Backend> State<B> {
             let problem = format!("is no state of this model: it holds {} tensors, not {expected}", file.len());
             return Err(Error::format(path, problem));
         }
+        let memory_shape = |l: usize| -> [usize; 3] {
+            let [_, rows, size] = empty_memory::<B>(config, batch, device).dims();
+            // A memory that grows with the text has as many rows as it has.
+            let grows = config.mixers.sequence != SequenceMixerKind::Rwkv4;
+            let found = file.tensor(&format!("layers.{l}.wkv")).ok().and_then(|tensor| tensor.shape().get(1).copied());
+            [batch, if grows { found.unwrap_or(rows).max(1) } else { rows }, size]
+        };
         let layer = |l: usize| -> Result<LayerState<B>> {
             Ok(LayerState {
                 att_x: read(&file, path, &format!("layers.{l}.att_x"), [batch, config.n_embd], device)?,
                 ffn_x: read(&file, path, &format!("layers.{l}.ffn_x"), [batch, config.n_embd], device)?,
-                wkv: read(&file, path, &format!("layers.{l}.wkv"), [batch, 3, config.dim_att], device)?,
+                memory: read(&file, path, &format!("layers.{l}.wkv"), memory_shape(l), device)?,
             })
         };
         Ok(Self { layers: (0..config.n_layer).map(layer).collect::<Result<_>>()? })

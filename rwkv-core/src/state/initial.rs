@@ -99,9 +99,9 @@ impl<B: Backend> InitialState<B> {
         let layer = |(l, layer): (usize, &LayerState<B>)| {
             let device = layer.att_x.device();
             let [_, width] = layer.att_x.dims();
-            let [_, _, channels] = layer.wkv.dims();
+            let [_, _, channels] = layer.memory.dims();
             let numbers: Vec<f32> =
-                layer.wkv.clone().narrow(0, 0, 1).into_data().convert_dtype(DType::F32).iter().collect();
+                layer.memory.clone().narrow(0, 0, 1).into_data().convert_dtype(DType::F32).iter().collect();
             let of_channel = |c: usize| {
                 let [a, b, p] = [0, 1, 2].map(|row| numbers[row * channels + c]);
                 let log_weight = p + b.ln();
@@ -148,7 +148,7 @@ impl<B: Backend> InitialLayer<B> {
         LayerState {
             att_x: rows(&self.att_x),
             ffn_x: rows(&self.ffn_x),
-            wkv: Tensor::stack(vec![mean, ones, log_weight], 1),
+            memory: Tensor::stack(vec![mean, ones, log_weight], 1),
         }
     }
 }

@@ -20,6 +20,8 @@ pub use initial::{INITIAL_LOG_WEIGHT, InitialLayer, InitialState};
 pub use official::StateLayout;
 
 use crate::config::RwkvConfig;
+use crate::model::SequenceMixerKind;
+use crate::model::mixers;
 use crate::ops::wkv::empty_state;
 use burn::tensor::backend::Backend;
 use burn::tensor::{DType, Int, Tensor};
@@ -34,11 +36,12 @@ pub struct LayerState<B: Backend> {
     pub att_x: Tensor<B, 2>,
     /// The channel-mix's last input, after `ln2`: `[B, C]`.
     pub ffn_x: Tensor<B, 2>,
-    /// The WKV state, rows `(a, b, p)`, officially `aa`, `bb`, `pp`: `[B, 3, A]`, in `f32`.
-    pub wkv: Tensor<B, 3>,
+    /// The WKV state, rows `(a, b, p)`, officially `aa`, `bb`, `pp`: `[B, 3, A]`, in `f32`. Other
+    /// [mixers](crate::model::Mixers) keep here what they know of the tokens so far, in shapes of their own.
+    pub memory: Tensor<B, 3>,
 }
 
-/// The state of the whole model: a plain value, of a size that does not grow with the text.
+/// The state of the whole model: a plain value, of a size that does not grow with the text (but for attention's).
 ///
 /// Nothing changes a state in place, so a clone is a fork: clone it to try two continuations, and neither sees the
 /// other. A clone shares the tensors' memory and costs next to nothing. [`select`](Self::select) and [`cat`](Self::cat)
@@ -75,7 +78,7 @@ impl<B: Backend> State<B> {
         let layer = LayerState {
             att_x: Tensor::zeros([batch, config.n_embd], (device, DType::F32)),
             ffn_x: Tensor::zeros([batch, config.n_embd], (device, DType::F32)),
-            wkv: empty_state(batch, config.dim_att, device),
+            memory: empty_memory(config, batch, device),
         };
         Self { layers: vec![layer; config.n_layer] }
     }
@@ -95,7 +98,7 @@ impl<B: Backend> State<B> {
         fn size<B: Backend, const D: usize>(tensor: &Tensor<B, D>) -> usize {
             tensor.shape().num_elements() * tensor.dtype().size()
         }
-        self.layers.iter().map(|layer| size(&layer.att_x) + size(&layer.ffn_x) + size(&layer.wkv)).sum()
+        self.layers.iter().map(|layer| size(&layer.att_x) + size(&layer.ffn_x) + size(&layer.memory)).sum()
     }
 
     /// The states of these sequences, in this order; an index may repeat.
@@ -113,7 +116,7 @@ impl<B: Backend> State<B> {
             LayerState {
                 att_x: layer.att_x.clone().select(0, indices.clone()),
                 ffn_x: layer.ffn_x.clone().select(0, indices.clone()),
-                wkv: layer.wkv.clone().select(0, indices),
+                memory: layer.memory.clone().select(0, indices),
             }
         })
     }
@@ -131,7 +134,7 @@ impl<B: Backend> State<B> {
             .map(|i| LayerState {
                 att_x: Tensor::cat(states.iter().map(|state| state.layers[i].att_x.clone()).collect(), 0),
                 ffn_x: Tensor::cat(states.iter().map(|state| state.layers[i].ffn_x.clone()).collect(), 0),
-                wkv: Tensor::cat(states.iter().map(|state| state.layers[i].wkv.clone()).collect(), 0),
+                memory: cat_memories(states.iter().map(|state| state.layers[i].memory.clone()).collect()),
             })
             .collect();
         Self { layers }
@@ -143,11 +146,36 @@ impl<B: Backend> State<B> {
         self.map(|layer| LayerState {
             att_x: layer.att_x.clone().detach(),
             ffn_x: layer.ffn_x.clone().detach(),
-            wkv: layer.wkv.clone().detach(),
+            memory: layer.memory.clone().detach(),
         })
     }
 
     fn map(&self, f: impl Fn(&LayerState<B>) -> LayerState<B>) -> Self {
         Self { layers: self.layers.iter().map(f).collect() }
     }
+}
+
+/// What a layer's sequence mixer knows before any token.
+fn empty_memory<B: Backend>(config: &RwkvConfig, batch: usize, device: &B::Device) -> Tensor<B, 3> {
+    match config.mixers.sequence {
+        SequenceMixerKind::Rwkv4 => empty_state(batch, config.dim_att, device),
+        SequenceMixerKind::Attention { .. } => mixers::empty_memory(batch, config.dim_att, device),
+    }
+}
+
+/// One batch of memories. Those that grow with the text may differ in length: the shorter ones get zeros in front, which
+/// stand for nothing.
+fn cat_memories<B: Backend>(memories: Vec<Tensor<B, 3>>) -> Tensor<B, 3> {
+    let longest = memories.iter().map(|memory| memory.dims()[1]).max().unwrap_or(0);
+    let padded = memories.into_iter().map(|memory| {
+        let [batch, slots, size] = memory.dims();
+        match longest - slots {
+            0 => memory,
+            missing => {
+                let empty = Tensor::zeros([batch, missing, size], (&memory.device(), memory.dtype()));
+                Tensor::cat(vec![empty, memory], 1)
+            }
+        }
+    });
+    Tensor::cat(padded.collect(), 0)
 }

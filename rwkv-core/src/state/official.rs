@@ -32,7 +32,7 @@ impl<B: Backend> State<B> {
     /// The state of one sequence as `5L` vectors; put together, for `A = C`, they are the matrix `[5L, C]`.
     ///
     /// # Errors
-    /// [`Error::Config`] for a state of several sequences.
+    /// [`Error::Config`] for a state of several sequences, or of a model with other [mixers](crate::model::Mixers).
     ///
     /// # Example
     /// ```
@@ -52,9 +52,13 @@ impl<B: Backend> State<B> {
         if self.batch() != 1 {
             return Err(Error::config("state", "one sequence", format!("{} sequences", self.batch())));
         }
+        if let Some(layer) = self.layers.iter().find(|layer| layer.memory.dims()[1] != 3) {
+            let found = format!("a memory of {:?} in another mixer", layer.memory.dims());
+            return Err(Error::config("state", "the states of WKV", found));
+        }
         let mut rows = Vec::with_capacity(5 * self.layers.len());
         for layer in &self.layers {
-            let wkv = values(layer.wkv.clone());
+            let wkv = values(layer.memory.clone());
             let channels = wkv.len() / 3;
             let mut five: [Vec<f32>; 5] = Default::default();
             let [att_x, ffn_x, a, b, p] = layout.places();
@@ -96,7 +100,7 @@ impl<B: Backend> State<B> {
             Ok(LayerState {
                 att_x: tensor(vector(att_x, c)?, [1, c], device),
                 ffn_x: tensor(vector(ffn_x, c)?, [1, c], device),
-                wkv: tensor(wkv, [1, 3, channels], device),
+                memory: tensor(wkv, [1, 3, channels], device),
             })
         };
         Ok(Self { layers: rows.chunks_exact(5).enumerate().map(layer).collect::<Result<_>>()? })

@@ -43,7 +43,7 @@ fn logits_match_the_rwkv_package<B: RwkvBackend>(device: &B::Device) {
             1e-5,
         );
         // (a, b, p) is not unique: a·e^p and b·e^p are.
-        let wkv = values(layer.wkv);
+        let wkv = values(layer.memory);
         let row = |i: usize| &wkv[i * 48..][..48];
         let unscaled = |part: &[f64], exponent: &[f64]| -> Vec<f64> {
             part.iter().zip(exponent).map(|(x, p)| x * p.exp()).collect()

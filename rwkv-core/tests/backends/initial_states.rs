@@ -26,7 +26,7 @@ fn tokens<B: Backend>(ids: [[i64; 4]; 2], device: &B::Device) -> Tensor<B, 2, In
 /// A loss of two sequences that begin with this state, in which the final state counts, too.
 fn loss<B: RwkvBackend>(model: &Rwkv<B>, initial: &InitialState<B>, device: &B::Device) -> Tensor<B, 1> {
     let (logits, state) = model.forward(tokens([[3, 1, 4, 1], [5, 9, 2, 6]], device), initial.state(2));
-    let last = &state.layers[1].wkv;
+    let last = &state.layers[1].memory;
     let ratio = last.clone().narrow(1, 0, 1) / last.clone().narrow(1, 1, 1);
     token_nll(logits, tokens([[1, 4, 1, 5], [9, 2, 6, 5]], device)).mean() + ratio.mean()
 }

@@ -9,6 +9,7 @@ mod generation;
 mod golden;
 mod initial_states;
 mod lora;
+mod mixers;
 mod modes_agree;
 mod precision;
 mod states;

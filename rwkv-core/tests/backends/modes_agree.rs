@@ -66,8 +66,8 @@ fn splits_give_the_same_gradients<B: RwkvBackend>(device: &B::Device) {
         let model = model::<Autodiff<B>>(device);
         let (_, start) = model.forward(ids(&[7, 3, 10, 0, 5, 5], 2, device), model.zero_state(2));
         let mut state = start.detach();
-        let leaf = state.layers[1].wkv.clone().require_grad();
-        state.layers[1].wkv = leaf.clone();
+        let leaf = state.layers[1].memory.clone().require_grad();
+        state.layers[1].memory = leaf.clone();
         let whole = ids::<Autodiff<B>>(&tokens, 2, device);
         let (mut begin, mut loss) = (0, Tensor::<Autodiff<B>, 1>::zeros([1], (device, DType::F32)));
         for &end in cuts {
@@ -80,13 +80,14 @@ fn splits_give_the_same_gradients<B: RwkvBackend>(device: &B::Device) {
         }
         // The loss weighs the final state as well.
         for layer in &state.layers {
-            let wkv = layer.wkv.clone();
+            let wkv = layer.memory.clone();
             loss = loss + layer.att_x.clone().sum() + (wkv.clone().narrow(1, 0, 1) / wkv.narrow(1, 1, 1)).sum();
         }
         let grads = loss.backward();
         let mut found = vec![("initial state".to_owned(), values(leaf.grad(&grads).expect("tracked")))];
         for (l, block) in model.blocks.iter().enumerate() {
-            let att = &block.att;
+            let att = block.att.rwkv4().expect("RWKV-4");
+            let ffn = block.ffn.rwkv4().expect("RWKV-4");
             found.push((format!("{l} time_decay"), values(att.time_decay.val().grad(&grads).expect("tracked"))));
             found.push((format!("{l} time_first"), values(att.time_first.val().grad(&grads).expect("tracked"))));
             found.push((format!("{l} time_mix_k"), values(att.time_mix_k.val().grad(&grads).expect("tracked"))));
@@ -96,7 +97,7 @@ fn splits_give_the_same_gradients<B: RwkvBackend>(device: &B::Device) {
             ));
             found.push((
                 format!("{l} ffn.value"),
-                values(block.ffn.value.weight().expect("a parameter").val().grad(&grads).expect("tracked")),
+                values(ffn.value.weight().expect("a parameter").val().grad(&grads).expect("tracked")),
             ));
         }
         found

@@ -7,7 +7,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use rwkv_core::checkpoint;
 use rwkv_core::generate::prefill;
-use rwkv_core::model::Rwkv;
+use rwkv_core::model::{Rwkv, SequenceMixer};
 use rwkv_core::ops::RwkvBackend;
 use rwkv_core::state::{FORMAT_VERSION, State, StateLayout};
 use safetensors::SafeTensors;
@@ -21,7 +21,7 @@ fn model<B: RwkvBackend>(device: &B::Device) -> Rwkv<B> {
 /// All values, in one list.
 fn flat<B: RwkvBackend>(state: &State<B>) -> Vec<f64> {
     let layer = |layer: &rwkv_core::state::LayerState<B>| {
-        [values(layer.att_x.clone()), values(layer.ffn_x.clone()), values(layer.wkv.clone())].concat()
+        [values(layer.att_x.clone()), values(layer.ffn_x.clone()), values(layer.memory.clone())].concat()
     };
     state.layers.iter().flat_map(layer).collect()
 }
@@ -137,7 +137,8 @@ fn fingerprints_tell_weights_apart<B: RwkvBackend>(device: &B::Device) {
     let copy = folder.path().join("copy.safetensors");
     checkpoint::save(&model, &copy).expect("written");
     assert_eq!(checkpoint::load::<B>(&copy, device).expect("read").fingerprint(), fingerprint);
-    let decay = &mut model.blocks[2].att.time_decay;
+    let SequenceMixer::Rwkv4(att) = &mut model.blocks[2].att else { panic!("RWKV-4") };
+    let decay = &mut att.time_decay;
     *decay = decay.clone().map(|decay| {
         let nudge =
             Tensor::zeros([48], device).slice_assign(std::slice::from_ref(&(7..8)), Tensor::from_data([1e-5], device));

@@ -13,7 +13,7 @@ pub(super) fn inner_layer<B: AutodiffBackend>(layer: &LayerState<B>) -> LayerSta
     LayerState {
         att_x: layer.att_x.clone().inner(),
         ffn_x: layer.ffn_x.clone().inner(),
-        wkv: layer.wkv.clone().inner(),
+        memory: layer.memory.clone().inner(),
     }
 }
 
@@ -26,7 +26,7 @@ pub(super) fn leaf_layer<B: AutodiffBackend>(layer: &LayerState<B::InnerBackend>
     LayerState {
         att_x: Tensor::from_inner(layer.att_x.clone()).set_require_grad(wants),
         ffn_x: Tensor::from_inner(layer.ffn_x.clone()).set_require_grad(wants),
-        wkv: Tensor::from_inner(layer.wkv.clone()).set_require_grad(wants),
+        memory: Tensor::from_inner(layer.memory.clone()).set_require_grad(wants),
     }
 }
 
@@ -42,7 +42,7 @@ pub(super) fn dot_layer<B: AutodiffBackend>(
 ) -> Tensor<B, 1> {
     product(layer.att_x.clone(), &adjoint.att_x)
         + product(layer.ffn_x.clone(), &adjoint.ffn_x)
-        + product(layer.wkv.clone(), &adjoint.wkv)
+        + product(layer.memory.clone(), &adjoint.memory)
 }
 
 /// `Σ x·adjoint`, in the dtype of `x`: only its gradient is of interest.
@@ -66,7 +66,7 @@ pub(super) fn gradients_of_layer<B: AutodiffBackend>(
     fn of<B: AutodiffBackend, const D: usize>(x: &Tensor<B, D>, grads: &B::Gradients) -> Tensor<B::InnerBackend, D> {
         x.grad(grads).unwrap_or_else(|| x.clone().inner().zeros_like())
     }
-    LayerState { att_x: of(&layer.att_x, grads), ffn_x: of(&layer.ffn_x, grads), wkv: of(&layer.wkv, grads) }
+    LayerState { att_x: of(&layer.att_x, grads), ffn_x: of(&layer.ffn_x, grads), memory: of(&layer.memory, grads) }
 }
 
 /// The sum of two states' numbers, where either may be missing.
@@ -78,7 +78,7 @@ pub(super) fn sum<B: Backend>(a: Option<State<B>>, b: Option<State<B>>) -> Optio
     let add = |(a, b): (LayerState<B>, LayerState<B>)| LayerState {
         att_x: a.att_x + b.att_x,
         ffn_x: a.ffn_x + b.ffn_x,
-        wkv: a.wkv + b.wkv,
+        memory: a.memory + b.memory,
     };
     Some(State { layers: a.layers.into_iter().zip(b.layers).map(add).collect() })
 }
@@ -88,7 +88,7 @@ pub(super) fn sum_rows<B: Backend>(state: &State<B>) -> State<B> {
     let rows = |layer: &LayerState<B>| LayerState {
         att_x: layer.att_x.clone().sum_dim(0),
         ffn_x: layer.ffn_x.clone().sum_dim(0),
-        wkv: layer.wkv.clone().sum_dim(0),
+        memory: layer.memory.clone().sum_dim(0),
     };
     State { layers: state.layers.iter().map(rows).collect() }
 }

@@ -38,6 +38,10 @@ use std::path::Path;
 /// assert!(error.to_string().ends_with("did you mean `steps`?"));
 /// let small = RunConfig::from_toml("preset = \"rwkv4-169m\"\n[train]\nsteps = 10").unwrap();
 /// assert_eq!((small.model.n_embd, small.train.steps), (768, 10));
+/// let mixers = "mixers = { shell = \"gpt-neox\", sequence = { attention = { n_head = 4 } }, channel = \"mlp\" }";
+/// let transformer = RunConfig::from_toml(&format!("[model]\n{mixers}")).unwrap();
+/// assert_eq!(transformer.model.mixers, rwkv_core::model::Mixers::gpt_neox(4));
+/// assert_eq!(RunConfig::from_toml(&transformer.to_toml()).unwrap(), transformer);
 /// ```
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -104,6 +108,7 @@ impl RunConfig {
         let mut config = RwkvConfig::new(model.vocab_size.unwrap_or(needed), model.n_layer, model.n_embd);
         config.dim_att = model.dim_att.unwrap_or(config.dim_att);
         config.dim_ffn = model.dim_ffn.unwrap_or(config.dim_ffn);
+        config.mixers = model.mixers;
         config.emb_init_scale = model.emb_init_scale.unwrap_or(self.train.lr_init);
         config
     }

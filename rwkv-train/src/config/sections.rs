@@ -3,7 +3,7 @@
 use super::choices::{Bptt, Precision, Stage, TokenizerKind, TuneMethod};
 use crate::data::Order;
 use crate::schedule::Decay;
-use rwkv_core::model::LoraTarget;
+use rwkv_core::model::{LoraTarget, Mixers};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -21,6 +21,9 @@ pub struct ModelSection {
     /// Hidden units of the channel-mix; `4·n_embd` when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dim_ffn: Option<usize>,
+    /// What the blocks consist of; RWKV-4's own parts when absent.
+    #[serde(skip_serializing_if = "Mixers::are_rwkv4")]
+    pub mixers: Mixers,
     /// Half-width of the embedding's initial distribution; `lr_init`, as in the official trainer, when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub emb_init_scale: Option<f64>,
@@ -42,6 +45,7 @@ impl Default for ModelSection {
             n_embd: 128,
             dim_att: None,
             dim_ffn: None,
+            mixers: Mixers::default(),
             emb_init_scale: None,
             vocab_size: None,
             start_from: None,

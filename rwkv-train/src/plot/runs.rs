@@ -81,7 +81,7 @@ impl Run {
         let folder = self.file.parent().unwrap_or(Path::new("."));
         let config = RunConfig::load(&folder.join(CONFIG_FILE))?;
         let tokenizer = AnyTokenizer::load(&folder.join(TOKENIZER_FILE))?;
-        Ok(flops::per_token(&config.model_config(tokenizer.vocab_size())))
+        Ok(flops::per_token(&config.model_config(tokenizer.vocab_size()), config.train.ctx_len))
     }
 }
 

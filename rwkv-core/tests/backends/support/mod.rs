@@ -103,8 +103,8 @@ pub fn meaning<B: Backend>(state: &State<B>) -> Vec<f64> {
     for layer in &state.layers {
         out.extend(values(layer.att_x.clone()));
         out.extend(values(layer.ffn_x.clone()));
-        let channels = layer.wkv.dims()[2];
-        for sequence in values(layer.wkv.clone()).chunks(3 * channels) {
+        let channels = layer.memory.dims()[2];
+        for sequence in values(layer.memory.clone()).chunks(3 * channels) {
             let (a, b, p) = (&sequence[..channels], &sequence[channels..2 * channels], &sequence[2 * channels..]);
             out.extend(a.iter().zip(b).map(|(a, b)| a / b));
             out.extend(b.iter().zip(p).map(|(b, p)| b.ln() + p));

@@ -1,0 +1,234 @@
+//! Causal attention with rotary positions, as in GPT-NeoX and Pythia.
+
+use super::kinds::{small_init, wang_init};
+use crate::config::RwkvConfig;
+use crate::model::init::{Initializer, Rule};
+use crate::model::layers::last_token;
+use crate::model::projection::Projection;
+use crate::model::restarts::LayerRestarts;
+use crate::ops::RwkvBackend;
+use burn::module::{Module, Param};
+use burn::tensor::backend::Backend;
+use burn::tensor::ops::AttentionModuleOptions;
+use burn::tensor::{Bool, DType, Int, Tensor, TensorData};
+
+/// The base of the rotary frequencies.
+const ROTARY_BASE: f64 = 10_000.0;
+
+/// Causal multi-head attention.
+///
+/// ```text
+/// q, k, v = W_q·x + b_q, W_k·x + b_k, W_v·x + b_v        in heads of D = A/H channels
+/// out_t = W_o·Σ_{s ≤ t} softmax_s(rot_t(q_t)·rot_s(k_s)/√D)·v_s + b_o
+/// ```
+///
+/// A quarter of each head's channels is rotated by the position: pairs `(i, i + R/2)` of the first `R = D/4` by the angle
+/// `t·10000^(−2i/R)`. Arithmetic inside is `f32`.
+///
+/// The memory is the cache of keys and values, `[B, 1 + S, 2A + 1]`: a slot for every token, which holds the rotated key, the
+/// value, and the token's position counted from 1. A slot whose position is 0 is empty and is not looked at; the first one
+/// always is, states of different lengths are put together with empty slots before the shorter ones, and where a row starts anew the
+/// slots before are emptied. So the memory grows by
+/// `4·(2A + 1)` bytes a token, layer and sequence, where RWKV's stays as it is.
+///
+/// # Source
+/// Black et al., GPT-NeoX-20B (arXiv 2204.06745) §2; Biderman et al., Pythia (arXiv 2304.01373); Su et al., RoFormer
+/// (arXiv 2104.09864) §3.4.
+#[derive(Module, Debug)]
+pub struct Attention<B: Backend> {
+    /// `W_q`, from `C` to `A`.
+    pub query: Projection<B>,
+    /// `b_q`, `[A]`.
+    pub query_bias: Param<Tensor<B, 1>>,
+    /// `W_k`, from `C` to `A`.
+    pub key: Projection<B>,
+    /// `b_k`, `[A]`.
+    pub key_bias: Param<Tensor<B, 1>>,
+    /// `W_v`, from `C` to `A`.
+    pub value: Projection<B>,
+    /// `b_v`, `[A]`.
+    pub value_bias: Param<Tensor<B, 1>>,
+    /// `W_o`, from `A` to `C`.
+    pub output: Projection<B>,
+    /// `b_o`, `[C]`.
+    pub output_bias: Param<Tensor<B, 1>>,
+    #[module(skip)]
+    n_head: usize,
+}
+
+impl<B: Backend> Attention<B> {
+    pub(super) fn new(init: &Initializer<'_, B>, name: &str, n_head: usize) -> Self {
+        let (c, a) = (init.config.n_embd, init.config.dim_att);
+        let matrix = |part: &str, inputs, out| Projection::new(init, &format!("{name}.{part}"), inputs, out);
+        let bias = |part: &str, size| init.tensor(&format!("{name}.{part}"), [size]);
+        Self {
+            query: matrix("query", c, a),
+            query_bias: bias("query_bias", a),
+            key: matrix("key", c, a),
+            key_bias: bias("key_bias", a),
+            value: matrix("value", c, a),
+            value_bias: bias("value_bias", a),
+            output: matrix("output", a, c),
+            output_bias: bias("output_bias", c),
+            n_head,
+        }
+    }
+
+    /// The number of heads, `H`.
+    #[must_use]
+    pub fn n_head(&self) -> usize {
+        self.n_head
+    }
+
+    pub(super) fn projections_mut(&mut self) -> Vec<(&'static str, &mut Projection<B>)> {
+        let Self { query, key, value, output, .. } = self;
+        vec![("query", query), ("key", key), ("value", value), ("output", output)]
+    }
+}
+
+/// How its parameters start.
+pub(super) fn rule(name: &[&str], config: &RwkvConfig) -> Option<Rule> {
+    match name {
+        ["query" | "key" | "value", "weight"] => Some(small_init(config)),
+        ["output", "weight"] => Some(wang_init(config)),
+        ["query_bias" | "key_bias" | "value_bias" | "output_bias"] => Some(Rule::Zeros),
+        _ => None,
+    }
+}
+
+/// The memory before any token: one empty slot.
+pub(crate) fn empty_memory<B: Backend>(batch: usize, channels: usize, device: &B::Device) -> Tensor<B, 3> {
+    Tensor::zeros([batch, 1, 2 * channels + 1], (device, DType::F32))
+}
+
+impl<B: RwkvBackend> Attention<B> {
+    pub(super) fn forward(
+        &self,
+        x: Tensor<B, 3>,
+        memory: Tensor<B, 3>,
+        restarts: Option<LayerRestarts<'_, B>>,
+        mut at: impl FnMut(&str, Tensor<B, 3>) -> Tensor<B, 3>,
+    ) -> (Tensor<B, 3>, Tensor<B, 2>, Tensor<B, 3>) {
+        let dtype = x.dtype();
+        let [batch, time, _] = x.dims();
+        let q = at("query", biased(&self.query, &self.query_bias, x.clone()));
+        let k = at("key", biased(&self.key, &self.key_bias, x.clone()));
+        let v = at("value", biased(&self.value, &self.value_bias, x.clone()));
+        let inside = memory.dtype();
+        let [_, slots, size] = memory.dims();
+        let channels = size / 2;
+
+        let before = memory.clone().narrow(1, slots - 1, 1).narrow(2, 2 * channels, 1); // [B, 1, 1]
+        let count = Tensor::<B, 1, Int>::arange(1..time as i64 + 1, &memory.device()).float().cast(inside);
+        let positions = before + count.reshape([1, time, 1]); // [B, T, 1]
+        let rotary = Rotary::new(positions.clone(), channels / self.n_head);
+        let q = rotary.rotate(self.heads(q.cast(inside))); // [B, H, T, D]
+        let k = rotary.rotate(self.heads(k.cast(inside)));
+        let v = v.cast(inside);
+
+        let new = Tensor::cat(vec![joined(k.clone()), v.clone(), positions], 2);
+        let memory = Tensor::cat(vec![memory, new], 1); // [B, slots + T, 2A + 1]
+        let options = AttentionModuleOptions { is_causal: true, ..AttentionModuleOptions::default() };
+        let mut after = memory.clone();
+        let y = if slots == 1 && restarts.is_none() {
+            // Nothing came before, so no slot is empty and none is of another text.
+            burn::tensor::module::attention(q, k, self.heads(v), None, None, options)
+        } else {
+            let there = memory.clone().narrow(1, 1, slots - 1 + time);
+            let keys = self.heads(there.clone().narrow(2, 0, channels));
+            let values = self.heads(there.clone().narrow(2, channels, channels));
+            let hidden = hidden(there.narrow(2, 2 * channels, 1), time, restarts.as_ref());
+            if restarts.is_some() {
+                // What the last token must not look at, no later one may.
+                let gone = hidden.clone().narrow(2, time - 1, 1).swap_dims(2, 3).reshape([batch, slots - 1 + time, 1]);
+                let first = Tensor::<B, 3>::zeros([batch, 1, 1], (&memory.device(), inside));
+                let gone = Tensor::cat(vec![first, gone.float().cast(inside)], 1);
+                let positions = memory.clone().narrow(2, 2 * channels, 1) * (gone.neg() + 1.0);
+                after = Tensor::cat(vec![memory.narrow(2, 0, 2 * channels), positions], 2);
+            }
+            let hidden = hidden.expand([batch, self.n_head, time, slots - 1 + time]);
+            burn::tensor::module::attention(q, keys, values, Some(hidden), None, options)
+        };
+        let y = at("attention", joined(y).cast(dtype));
+        let y = at("output", biased(&self.output, &self.output_bias, y));
+        (y, last_token(x), after)
+    }
+
+    /// `[B, S, A]` to `[B, H, S, D]`.
+    fn heads(&self, x: Tensor<B, 3>) -> Tensor<B, 4> {
+        let [batch, slots, channels] = x.dims();
+        x.reshape([batch, slots, self.n_head, channels / self.n_head]).swap_dims(1, 2)
+    }
+}
+
+/// `[B, H, T, D]` to `[B, T, A]`.
+fn joined<B: Backend>(x: Tensor<B, 4>) -> Tensor<B, 3> {
+    let [batch, heads, time, size] = x.dims();
+    x.swap_dims(1, 2).reshape([batch, time, heads * size])
+}
+
+/// A projection with a bias: `W·x + b`.
+pub(super) fn biased<B: RwkvBackend>(
+    matrix: &Projection<B>,
+    bias: &Param<Tensor<B, 1>>,
+    x: Tensor<B, 3>,
+) -> Tensor<B, 3> {
+    let y = matrix.forward(x);
+    let bias = bias.val().unsqueeze().cast(y.dtype());
+    y + bias
+}
+
+/// What a query must not look at beside the future, `[B, 1, T, S]`: empty slots, and other texts of its row.
+///
+/// `positions` are those of the slots, `[B, S, 1]`, the last `T` of which are the queries' own.
+fn hidden<B: RwkvBackend>(
+    positions: Tensor<B, 3>,
+    time: usize,
+    restarts: Option<&LayerRestarts<'_, B>>,
+) -> Tensor<B, 4, Bool> {
+    let [batch, slots, _] = positions.dims();
+    let empty = positions.reshape([batch, 1, 1, slots]).equal_elem(0.0);
+    let Some(restarts) = restarts else { return empty };
+    let own = restarts.texts(time); // [B, T], 0 for the text that goes on from the memory
+    let device = own.device();
+    let all = match slots - time {
+        0 => own.clone(),
+        cached => Tensor::cat(vec![Tensor::zeros([batch, cached], (&device, own.dtype())), own.clone()], 1),
+    };
+    let (own, all) = (own.reshape([batch, 1, time, 1]), all.reshape([batch, 1, 1, slots]));
+    let other = own.expand([batch, 1, time, slots]).not_equal(all.expand([batch, 1, time, slots]));
+    other.bool_or(empty.expand([batch, 1, time, slots]))
+}
+
+/// The rotation of a stretch of positions.
+struct Rotary<B: Backend> {
+    cos: Tensor<B, 4>, // [B, 1, T, R/2]
+    sin: Tensor<B, 4>,
+}
+
+impl<B: Backend> Rotary<B> {
+    /// For positions `[B, T, 1]`, counted from 1, and heads of this size.
+    fn new(positions: Tensor<B, 3>, head_size: usize) -> Self {
+        let half = (head_size / 8).max(1);
+        let frequency = |i: usize| ROTARY_BASE.powf(-(i as f64) / half as f64) as f32;
+        let frequencies: Vec<f32> = (0..half).map(frequency).collect();
+        let device = positions.device();
+        let frequencies = Tensor::from_data(TensorData::new(frequencies, [1, 1, half]), (&device, positions.dtype()));
+        let angles = (positions - 1.0) * frequencies; // [B, T, R/2]
+        let angles = angles.unsqueeze_dim::<4>(1);
+        Self { cos: angles.clone().cos(), sin: angles.sin() }
+    }
+
+    /// Rotates the first channels of every head, `[B, H, T, D]`.
+    fn rotate(&self, x: Tensor<B, 4>) -> Tensor<B, 4> {
+        let [.., size] = x.dims();
+        let [.., half] = self.cos.dims();
+        let (first, second) = (x.clone().narrow(3, 0, half), x.clone().narrow(3, half, half));
+        let turned = vec![
+            first.clone() * self.cos.clone() - second.clone() * self.sin.clone(),
+            second * self.cos.clone() + first * self.sin.clone(),
+        ];
+        let rest = (size > 2 * half).then(|| x.narrow(3, 2 * half, size - 2 * half));
+        Tensor::cat(turned.into_iter().chain(rest).collect(), 3)
+    }
+}
