@@ -31,7 +31,7 @@ use std::path::{Path, PathBuf};
 pub const LORA_FILE: &str = "lora.safetensors";
 /// The tuned state.
 pub const STATE_FILE: &str = "state.safetensors";
-const AVERAGE_FILE: &str = "average.safetensors";
+pub(crate) const AVERAGE_FILE: &str = "average.safetensors";
 const OPTIMIZER_FILE: &str = "optimizer.safetensors";
 const PROGRESS_FILE: &str = "progress.json";
 const SUMS_FILE: &str = "checksums.json";

@@ -136,6 +136,10 @@ impl RunDir {
         if step.is_none() && !damaged.is_empty() {
             return Err(Error::NothingToResume(path.to_owned()));
         }
+        if let Some(step) = step {
+            // A run that was killed after its last checkpoint may have left older weights at the top.
+            run_dir.publish(&config, step)?;
+        }
         let done = step.unwrap_or(0);
         run_dir.keep_rows(METRICS_FILE, done)?;
         run_dir.keep_rows(EVENTS_FILE, done)?;
@@ -206,23 +210,26 @@ impl RunDir {
     /// When it cannot be written; checkpoints that were there stay.
     pub fn save<B: RwkvAutodiffBackend>(&self, trainer: &Trainer<B>) -> Result<()> {
         checkpoints::save(&self.path, trainer)?;
-        let name = checkpoints::trained_file(trainer.config());
-        let newest = checkpoints::folder(&self.path, trainer.step()).join(name);
-        // The same file under a second name where the file system can: weights are large.
-        let link = |temporary: &Path| {
-            std::fs::hard_link(&newest, temporary)
-                .or_else(|_| std::fs::copy(&newest, temporary).map(drop))
-                .map_err(CoreError::io("write", &self.path.join(name)))
-        };
-        let (trained, average_file) = (self.path.join(name), self.path.join(format!("average.{name}")));
-        // A killed run leaves a copy of the weights behind.
-        remove_leftovers(&trained)?;
-        remove_leftovers(&average_file)?;
-        replace_atomic(&trained, link)?;
-        if let Some(average) = trainer.average() {
-            checkpoints::save_trained(average, trainer.base(), &average_file)?;
-        }
+        self.publish(trainer.config(), trainer.step())?;
         Ok(checkpoints::prune(&self.path, trainer.config().train.keep)?)
+    }
+
+    /// Puts what was learnt at a step at the folder's top.
+    fn publish(&self, config: &RunConfig, step: usize) -> Result<()> {
+        let name = checkpoints::trained_file(config);
+        let average = (config.train.ema_decay > 0.0).then(|| (checkpoints::AVERAGE_FILE, format!("average.{name}")));
+        for (from, to) in [(name, name.to_owned())].into_iter().chain(average) {
+            let (from, to) = (checkpoints::folder(&self.path, step).join(from), self.path.join(to));
+            // A killed run leaves a copy of the weights behind.
+            remove_leftovers(&to)?;
+            // The same file under a second name where the file system can: weights are large.
+            replace_atomic(&to, |temporary| {
+                std::fs::hard_link(&from, temporary)
+                    .or_else(|_| std::fs::copy(&from, temporary).map(drop))
+                    .map_err(CoreError::io("write", &to))
+            })?;
+        }
+        Ok(())
     }
 }
 

@@ -206,3 +206,20 @@ fn configurations_are_strict() {
     let config = config("accumulate = 3\nlr_schedule = \"exponential\"");
     assert_eq!(RunConfig::from_toml(&config.to_toml()).expect("its own TOML"), config);
 }
+
+/// A run that is killed between its last checkpoint and the files at its top has nothing left to train when it goes on.
+#[test]
+fn the_weights_at_the_top_are_those_of_the_checkpoint_that_a_run_goes_on_from() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = config("ema_decay = 0.5");
+    let provenance = Provenance::of_this_process("flex");
+    let run_dir = RunDir::create(folder.path(), &config, Some(&tokenizer()), &provenance).expect("made");
+    record(&mut trainer(config), Some(run_dir), 0);
+    let files = ["model.safetensors", "average.model.safetensors"].map(|name| folder.path().join(name));
+    let written = files.clone().map(|file| std::fs::read(file).expect("there"));
+    std::fs::remove_file(&files[0]).expect("removed");
+    std::fs::remove_file(&files[1]).expect("removed");
+    std::fs::copy(folder.path().join("step-000006/average.safetensors"), &files[1]).expect("an older average");
+    assert_eq!(RunDir::open(folder.path()).expect("opens").step, Some(12));
+    assert!(files.map(|file| std::fs::read(file).expect("there")) == written);
+}
