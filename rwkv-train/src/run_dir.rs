@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! config.toml          the run, ready for `--config`
-//! run.json             version, commit, backend, command
+//! run.json             version, commit, backend, command, time
 //! tokenizer.json       the vocabulary, where the run knows it
 //! metrics.jsonl        a row every few steps
 //! events.jsonl         steps left out, spikes of the loss
@@ -22,8 +22,8 @@ use rwkv_core::checkpoint::TOKENIZER_FILE;
 use rwkv_core::error::Error as CoreError;
 use rwkv_core::files::{remove_leftovers, replace_atomic, write_atomic};
 use rwkv_core::ops::RwkvAutodiffBackend;
+use rwkv_core::provenance::Provenance;
 use rwkv_core::tokenizer::AnyTokenizer;
-use serde::Serialize;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -31,40 +31,6 @@ const CONFIG_FILE: &str = "config.toml";
 const RUN_FILE: &str = "run.json";
 const METRICS_FILE: &str = metrics::FILE;
 const EVENTS_FILE: &str = "events.jsonl";
-
-/// Where a run comes from.
-#[derive(Debug, Clone, Serialize)]
-pub struct Provenance {
-    /// The library's version.
-    pub version: &'static str,
-    /// The commit of the checkout that the program ran in, with `+` when files were changed; nothing outside one.
-    pub commit: Option<String>,
-    /// The backend's name.
-    pub backend: String,
-    /// The command line.
-    pub command: Vec<String>,
-}
-
-impl Provenance {
-    /// Of this process, on this backend.
-    #[must_use]
-    pub fn of_this_process(backend: &str) -> Self {
-        let git = |args: &[&str]| {
-            let output = std::process::Command::new("git").args(args).output().ok()?;
-            output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
-        };
-        let commit = git(&["rev-parse", "HEAD"]).map(|commit| {
-            let clean = git(&["status", "--porcelain", "--untracked-files=no"]).is_some_and(|status| status.is_empty());
-            if clean { commit } else { commit + "+" }
-        });
-        Self {
-            version: env!("CARGO_PKG_VERSION"),
-            commit,
-            backend: backend.to_owned(),
-            command: std::env::args().collect(),
-        }
-    }
-}
 
 /// A run directory.
 #[derive(Debug, Clone)]

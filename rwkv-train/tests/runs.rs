@@ -4,6 +4,7 @@
 use burn::backend::{Autodiff, Flex};
 use rwkv_core::checkpoint;
 use rwkv_core::model::Rwkv;
+use rwkv_core::provenance::Provenance;
 use rwkv_core::tokenizer::{AnyTokenizer, CharTokenizer, Tokenizer};
 use rwkv_train::checkpoints;
 use rwkv_train::config::RunConfig;
@@ -11,7 +12,7 @@ use rwkv_train::data::{Dataset, WindowOptions};
 use rwkv_train::error::{Error, Result};
 use rwkv_train::metrics::Metrics;
 use rwkv_train::plot::plot_loss;
-use rwkv_train::run_dir::{Opened, Provenance, RunDir};
+use rwkv_train::run_dir::{Opened, RunDir};
 use rwkv_train::trainer::{Observer, Trainer};
 
 type B = Autodiff<Flex>;

@@ -1,5 +1,6 @@
 //! The result of an evaluation, with everything that it depends on.
 
+use rwkv_core::provenance::Provenance;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -88,19 +89,4 @@ pub struct Speed {
     pub tokens_read: usize,
     /// Tokens of all requests, which it would have read one request at a time.
     pub tokens_asked: usize,
-}
-
-/// What computed a result, where and when.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Provenance {
-    /// The library's version.
-    pub version: String,
-    /// Its git commit, with `-dirty` where files differ.
-    pub commit: Option<String>,
-    /// The backend.
-    pub backend: String,
-    /// The command.
-    pub command: Vec<String>,
-    /// When it ended, in seconds since 1970.
-    pub unix_time: u64,
 }

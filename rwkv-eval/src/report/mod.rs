@@ -2,4 +2,4 @@
 
 mod evaluation;
 
-pub use evaluation::{Evaluation, ModelInfo, Provenance, Samples, Settings, Speed};
+pub use evaluation::{Evaluation, ModelInfo, Samples, Settings, Speed};

@@ -1,7 +1,5 @@
 //! Runs as pictures: one run's loss, and the curves of several laid over one another.
 
-mod axis;
-mod chart;
 mod columns;
 mod runs;
 
@@ -10,7 +8,7 @@ pub use runs::{Overlay, Run, mean_of_last};
 
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
-use chart::Chart;
+use rwkv_core::chart::Chart;
 use rwkv_core::files::write_atomic;
 use std::path::Path;
 
@@ -35,6 +33,6 @@ fn write(chart: &Chart, path: &Path) -> Result<()> {
         let rest = "pictures are SVG, so end the name with .svg; `rsvg-convert x.svg -o x.png` turns one into a PNG";
         return Err(problem(path, rest));
     }
-    let svg = chart.svg().map_err(|what| problem(path, what))?;
+    let svg = chart.svg().map_err(|what| problem(path, what.to_string()))?;
     Ok(write_atomic(path, svg.as_bytes())?)
 }

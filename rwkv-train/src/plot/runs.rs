@@ -1,12 +1,12 @@
 //! The curves of runs, from their folders into a chart.
 
-use super::chart::{Chart, Entry, Line};
 use super::columns::{Across, Column};
 use super::write;
 use crate::config::RunConfig;
 use crate::error::Result;
 use crate::flops;
 use crate::metrics::{self, Metrics};
+use rwkv_core::chart::{Chart, Entry, Look, Scale, Series};
 use rwkv_core::checkpoint::TOKENIZER_FILE;
 use rwkv_core::error::Error;
 use rwkv_core::tokenizer::{AnyTokenizer, Tokenizer};
@@ -133,8 +133,8 @@ impl Overlay {
             title: self.title.clone(),
             x_name: self.x.axis().to_owned(),
             y_name: self.y.axis().to_owned(),
-            log_x: self.log_x,
-            log_y: self.log_y,
+            x_scale: Scale::log(self.log_x),
+            y_scale: Scale::log(self.log_y),
             ..Chart::default()
         };
         let mut validated = false;
@@ -143,24 +143,25 @@ impl Overlay {
             let held_out = if runs.len() == 1 { 1 } else { number };
             let points = run.points(self.x, self.y, self.smooth)?;
             if self.y == Column::Loss {
-                chart.lines.push(Line { points, number, bold: false });
+                chart.series.push(Series::new(points, Look::pale(number)));
                 if run.rows.iter().any(|row| row.val_loss.is_some()) {
                     let points = run.points(self.x, Column::ValLoss, 1)?;
-                    chart.lines.push(Line { points, number: held_out, bold: true });
+                    chart.series.push(Series::new(points, Look::bold(held_out)));
                     validated = true;
                 }
             } else {
-                chart.lines.push(Line { points, number, bold: true });
+                chart.series.push(Series::new(points, Look::bold(number)));
             }
             if runs.len() > 1 || self.y != Column::Loss {
-                chart.legend.push(Entry { label: run.label.clone(), number: Some(number), bold: true });
+                chart.legend.push(Entry { label: run.label.clone(), look: Look::bold(number) });
             }
         }
         if self.y == Column::Loss {
-            let colour = |number: usize| (runs.len() == 1).then_some(number);
-            chart.legend.push(Entry { label: "training".into(), number: colour(0), bold: false });
+            // Of several runs each has its colour, so what all have in common is grey.
+            let look = |look: Look| Look { number: look.number.filter(|_| runs.len() == 1), ..look };
+            chart.legend.push(Entry { label: "training".into(), look: look(Look::pale(0)) });
             if validated {
-                chart.legend.push(Entry { label: "held out".into(), number: colour(1), bold: true });
+                chart.legend.push(Entry { label: "held out".into(), look: look(Look::bold(1)) });
             }
         }
         Ok(chart)
@@ -212,13 +213,15 @@ mod tests {
     #[test]
     fn several_runs_have_a_colour_each_and_one_run_has_two() {
         let chart = |runs: &[Run]| Overlay::default().chart(runs).expect("a chart");
-        let look = |chart: &Chart| chart.lines.iter().map(|line| (line.number, line.bold)).collect::<Vec<_>>();
+        let look = |chart: &Chart| {
+            chart.series.iter().map(|series| (series.look.number, series.look.bold)).collect::<Vec<_>>()
+        };
         let two = chart(&[run("a", 9, 3), run("b", 9, 0)]);
-        assert_eq!(look(&two), [(0, false), (0, true), (1, false)]);
+        assert_eq!(look(&two), [(Some(0), false), (Some(0), true), (Some(1), false)]);
         let labels = |chart: &Chart| chart.legend.iter().map(|entry| entry.label.clone()).collect::<Vec<_>>();
         assert_eq!(labels(&two), ["a", "b", "training", "held out"]);
         let one = chart(&[run("a", 9, 3)]);
-        assert_eq!(look(&one), [(0, false), (1, true)]);
+        assert_eq!(look(&one), [(Some(0), false), (Some(1), true)]);
         assert_eq!(labels(&one), ["training", "held out"]);
     }
 
