@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 /// The names at the top are those of the reference harness's results.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
-    /// Metrics by task: `acc`, `acc_stderr`, `acc_norm`, `acc_norm_stderr`, `perplexity`, `perplexity_stderr`.
+    /// Metrics by task; one that is no finite number is `null` in the file: `acc`, `acc_stderr`, `acc_norm`, `acc_norm_stderr`, `perplexity`, `perplexity_stderr`.
+    #[serde(deserialize_with = "with_nulls")]
     pub results: BTreeMap<String, BTreeMap<String, f64>>,
     /// The tasks' versions.
     pub versions: BTreeMap<String, u32>,
@@ -89,4 +90,13 @@ pub struct Speed {
     pub tokens_read: usize,
     /// Tokens of all requests, which it would have read one request at a time.
     pub tokens_asked: usize,
+}
+
+/// Metrics as JSON holds them, which has no number that is not finite.
+fn with_nulls<'de, D: serde::Deserializer<'de>>(json: D) -> Result<BTreeMap<String, BTreeMap<String, f64>>, D::Error> {
+    let tasks = BTreeMap::<String, BTreeMap<String, Option<f64>>>::deserialize(json)?;
+    let numbers = |task: BTreeMap<String, Option<f64>>| {
+        task.into_iter().map(|(metric, number)| (metric, number.unwrap_or(f64::NAN))).collect()
+    };
+    Ok(tasks.into_iter().map(|(name, task)| (name, numbers(task))).collect())
 }
