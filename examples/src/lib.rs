@@ -6,6 +6,7 @@
 
 pub mod backend;
 pub mod chat;
+pub mod compare;
 pub mod convert;
 pub mod corpus;
 pub mod dashboard;
@@ -13,6 +14,7 @@ pub mod generate;
 pub mod inspect;
 pub mod logits;
 pub mod model;
+pub mod perplexity;
 pub mod plot;
 pub mod progress;
 pub mod quickstart;

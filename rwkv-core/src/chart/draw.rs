@@ -83,8 +83,8 @@ fn draw(chart: &Chart, area: &Area<'_>, (x, y): (Axis, Axis), beside: bool) -> O
         .y_label_area_size(left)
         .build_cartesian_2d(x.clone(), y.clone())?;
     axes.configure_mesh()
-        .x_desc(&chart.x_name)
-        .y_desc(&chart.y_name)
+        .x_desc(clean(&chart.x_name))
+        .y_desc(clean(&chart.y_name))
         .bold_line_style(FAINT)
         .light_line_style(WHITE)
         .axis_style(GREY)
@@ -95,7 +95,7 @@ fn draw(chart: &Chart, area: &Area<'_>, (x, y): (Axis, Axis), beside: bool) -> O
     for (i, name) in chart.categories.iter().enumerate() {
         let row = if stagger == 0 { 0 } else { i as u32 % stagger };
         let place = (axes.backend_coord(&(i as f64, y.within(0.0))).0, bottom + 7 + (16 * row) as i32);
-        area.draw_text(name, &text(TICK_TEXT, HPos::Center, VPos::Top), place)?;
+        area.draw_text(&clean(name), &text(TICK_TEXT, HPos::Center, VPos::Top), place)?;
     }
     for series in &chart.series {
         draw_band(&mut axes, (&x, &y), series)?;
@@ -196,13 +196,19 @@ fn width(characters: usize, size: u32) -> u32 {
 
 /// The text, with its middle left out where it does not fit.
 fn fit(text: &str, size: u32, pixels: u32) -> String {
+    let text = &clean(text);
     let (count, most) = (text.chars().count(), (pixels / width(1, size)).max(3) as usize);
     if count <= most {
-        return text.to_owned();
+        return text.clone();
     }
     let (head, tail) = (most / 2, most - most / 2 - 1);
     let skip = count - tail;
     text.chars().take(head).chain(['…']).chain(text.chars().skip(skip)).collect()
+}
+
+/// The text without control characters, which no SVG may hold.
+fn clean(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 /// At most four points per pixel column, its first, lowest, highest and last, which look the same as all.
