@@ -19,6 +19,20 @@ pub enum Error {
         /// What is wrong with it, as a clause.
         problem: String,
     },
+    /// There is no data for a task.
+    #[error("there is no split {split} of {task} in {}: looked for {looked_for}; {there}", folder.display())]
+    NoSplit {
+        /// Where tasks have their folders.
+        folder: PathBuf,
+        /// The task.
+        task: String,
+        /// The split.
+        split: String,
+        /// The names that it could have had.
+        looked_for: String,
+        /// What is there instead, as a clause.
+        there: String,
+    },
     /// What the model's library says.
     #[error(transparent)]
     Core(#[from] rwkv_core::error::Error),

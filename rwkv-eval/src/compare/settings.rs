@@ -40,7 +40,7 @@ pub(super) fn warnings(evaluations: &[(String, Evaluation)], with_paper: bool) -
             if evaluation.settings.context_start != "reference" {
                 warnings.push(format!(
                     "{label} was asked with context start {}; the paper's RWKV scores have a newline before every text, \
-                     which is `reference`.",
+                     which is called reference.",
                     evaluation.settings.context_start
                 ));
             }

@@ -1,5 +1,16 @@
 //! Documents of the tasks, from files in their official column layout.
 
+#[cfg(feature = "hub")]
+pub mod hub;
+mod json;
+mod jsonl;
+mod parquet;
+mod read;
+mod source;
+
+pub use read::{read_split, split_files};
+pub use source::{Source, source};
+
 use crate::error::{Error, Result};
 use serde_json::{Map, Value};
 use std::path::Path;
@@ -40,5 +51,25 @@ impl Row {
     pub fn text(&self, name: &str) -> Result<&str> {
         let value = self.column(name)?;
         value.as_str().ok_or_else(|| self.error(format!("column {name} should be text and is {value}")))
+    }
+}
+
+/// The columns of a value, or what is wrong with it.
+fn object(value: Value) -> std::result::Result<Map<String, Value>, String> {
+    match value {
+        Value::Object(columns) => Ok(columns),
+        other => Err(format!("a row should be an object and is {}", kind(&other))),
+    }
+}
+
+/// What a value is, with its article.
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
     }
 }

@@ -1,0 +1,64 @@
+//! All rows in one JSON value.
+
+use super::{Row, jsonl::BOM, kind, object};
+use crate::error::{Error, Result};
+use rwkv_core::error::Error as CoreError;
+use serde_json::{Map, Value};
+use std::path::Path;
+use std::sync::Arc;
+
+/// The rows of a file, in the shapes that [`read_split`](super::read_split) names.
+pub(super) fn read(path: &Path) -> Result<Vec<Row>> {
+    let bytes = std::fs::read(path).map_err(CoreError::io("read", path))?;
+    let bad = |problem: String| Error::from(CoreError::format(path, problem));
+    let value: Value = serde_json::from_slice(bytes.strip_prefix(BOM).unwrap_or(&bytes))
+        .map_err(|error| bad(format!("is no JSON: {error}")))?;
+    let file: Arc<Path> = path.into();
+    let rows = match value {
+        Value::Array(rows) => rows,
+        Value::Object(object) => of_object(object).map_err(bad)?,
+        other => return Err(bad(format!("should hold an array of rows and holds {}", kind(&other)))),
+    };
+    let row = |(number, value): (usize, Value)| {
+        let columns = object(value).map_err(|problem| Error::document(path, number + 1, problem))?;
+        Ok(Row { file: Arc::clone(&file), line: number + 1, columns })
+    };
+    rows.into_iter().enumerate().map(row).collect()
+}
+
+fn of_object(mut object: Map<String, Value>) -> std::result::Result<Vec<Value>, String> {
+    // `data` and `rows` may also be columns: then they hold no objects.
+    let holds_rows = |value: &Value| value.as_array().is_some_and(|rows| rows.iter().all(Value::is_object));
+    if object.get("data").is_some_and(holds_rows) {
+        if let Some(Value::Array(rows)) = object.remove("data") {
+            return Ok(rows);
+        }
+    }
+    if object.get("rows").is_some_and(holds_rows) {
+        if let Some(Value::Array(rows)) = object.remove("rows") {
+            let inner = |mut row: Value| match row.get_mut("row") {
+                Some(inner) => inner.take(),
+                None => row,
+            };
+            return Ok(rows.into_iter().map(inner).collect());
+        }
+    }
+    of_columns(object)
+}
+
+fn of_columns(columns: Map<String, Value>) -> std::result::Result<Vec<Value>, String> {
+    let mut rows: Option<Vec<Map<String, Value>>> = None;
+    for (name, column) in columns {
+        let Value::Array(cells) = column else {
+            return Err(format!("should hold rows or columns, but {name:?} is {}", kind(&column)));
+        };
+        let rows = rows.get_or_insert_with(|| vec![Map::new(); cells.len()]);
+        if rows.len() != cells.len() {
+            return Err(format!("has {} rows in one column and {} in {name:?}", rows.len(), cells.len()));
+        }
+        for (row, cell) in rows.iter_mut().zip(cells) {
+            row.insert(name.clone(), cell);
+        }
+    }
+    Ok(rows.unwrap_or_default().into_iter().map(Value::Object).collect())
+}
