@@ -10,6 +10,7 @@ pub mod compare;
 pub mod convert;
 pub mod corpus;
 pub mod dashboard;
+pub mod evaluate;
 pub mod generate;
 pub mod inspect;
 pub mod logits;

@@ -33,6 +33,19 @@ pub enum Error {
         /// What is there instead, as a clause.
         there: String,
     },
+    /// A request needs more memory than there is for it.
+    #[error(
+        "a request of {tokens} tokens needs about {needed} MB beside the weights, and {allowed} MB are allowed; \
+         allow more memory or a smaller length"
+    )]
+    Memory {
+        /// Tokens of the request.
+        tokens: usize,
+        /// The estimate, in MB.
+        needed: usize,
+        /// What is allowed, in MB.
+        allowed: usize,
+    },
     /// What the model's library says.
     #[error(transparent)]
     Core(#[from] rwkv_core::error::Error),

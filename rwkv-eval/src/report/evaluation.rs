@@ -39,6 +39,9 @@ pub struct Samples {
     pub original: usize,
     /// Asked.
     pub effective: usize,
+    /// Requests that were longer than the longest allowed and lost their beginning.
+    #[serde(default)]
+    pub truncated: usize,
 }
 
 /// Which model.
@@ -71,8 +74,14 @@ pub struct Settings {
     pub max_length: usize,
     /// Whether common beginnings were read once.
     pub prefix_sharing: bool,
-    /// The seed of the worked examples and of bootstrapped errors.
+    /// The seed of the worked examples.
     pub seed: u64,
+    /// Resamples behind the standard error of a perplexity; 0 where there is none.
+    #[serde(default)]
+    pub resamples: usize,
+    /// The split of each task's data that was asked.
+    #[serde(default)]
+    pub splits: BTreeMap<String, String>,
     /// The data files by task, with their hashes.
     pub data: BTreeMap<String, Vec<(String, String)>>,
 }
@@ -86,6 +95,9 @@ pub struct Speed {
     pub samples: usize,
     /// Requests.
     pub requests: usize,
+    /// Requests among them that an interrupted evaluation had answered before; no time and no tokens of theirs count here.
+    #[serde(default)]
+    pub resumed: usize,
     /// Tokens that the model read.
     pub tokens_read: usize,
     /// Tokens of all requests, which it would have read one request at a time.

@@ -39,7 +39,10 @@ pub fn evaluation(name: &str, parameters: usize, shift: f64) -> Evaluation {
         results: TASKS.iter().map(|(task, acc, n)| (by_task(task), metrics(task, acc + shift, *n))).collect(),
         versions: TASKS.iter().map(|(task, ..)| (by_task(task), 1)).collect(),
         n_shot: TASKS.iter().map(|(task, ..)| (by_task(task), 0)).collect(),
-        n_samples: TASKS.iter().map(|(task, _, n)| (by_task(task), Samples { original: *n, effective: *n })).collect(),
+        n_samples: TASKS
+            .iter()
+            .map(|(task, _, n)| (by_task(task), Samples { original: *n, effective: *n, truncated: 0 }))
+            .collect(),
         higher_is_better: TASKS.iter().map(|(task, ..)| (by_task(task), higher(task))).collect(),
         model: ModelInfo {
             name: name.to_owned(),
@@ -56,6 +59,8 @@ pub fn evaluation(name: &str, parameters: usize, shift: f64) -> Evaluation {
             max_length: 1024,
             prefix_sharing: true,
             seed: 1234,
+            resamples: 1000,
+            splits: TASKS.iter().map(|(task, ..)| (by_task(task), "test".to_owned())).collect(),
             data: TASKS
                 .iter()
                 .map(|(task, ..)| {
@@ -67,6 +72,7 @@ pub fn evaluation(name: &str, parameters: usize, shift: f64) -> Evaluation {
             seconds: 60.5,
             samples: 12_806,
             requests: 28_000,
+            resumed: 0,
             tokens_read: 1_400_000,
             tokens_asked: 2_000_000,
         },
