@@ -7,6 +7,7 @@
 pub mod backend;
 pub mod chat;
 pub mod compare;
+pub mod context_length;
 pub mod convert;
 pub mod corpus;
 pub mod dashboard;
@@ -21,6 +22,7 @@ pub mod progress;
 pub mod quickstart;
 pub mod report;
 pub mod sampling;
+pub mod scaling;
 pub mod speed;
 pub mod tokenize;
 pub mod train;

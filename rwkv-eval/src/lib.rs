@@ -2,9 +2,11 @@
 #![recursion_limit = "256"]
 
 pub mod compare;
+pub mod context_length;
 pub mod data;
 pub mod encode;
 pub mod error;
+pub mod fit;
 pub mod journal;
 pub mod lm;
 pub mod metrics;
@@ -13,4 +15,5 @@ pub mod perplexity;
 pub mod report;
 pub mod request;
 pub mod runner;
+pub mod scaling;
 pub mod task;

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 /// Flags that override the configuration's fields of the same name.
 #[derive(clap::Args)]
-pub(super) struct Recipe {
+pub(crate) struct Recipe {
     /// Defaults of a published recipe: rwkv4-169m, 430m, 1b5, 3b, 7b or 14b.
     #[arg(long, value_name = "NAME", conflicts_with = "config")]
     preset: Option<String>,
@@ -121,14 +121,14 @@ pub(super) struct Recipe {
 
 impl Recipe {
     /// The configuration that a file, a preset and the flags make together.
-    pub(super) fn config(&self, file: Option<&std::path::Path>) -> Result<RunConfig, Failure> {
+    pub(crate) fn config(&self, file: Option<&std::path::Path>) -> Result<RunConfig, Failure> {
         let mut config = match (file, &self.preset) {
             (Some(file), _) => RunConfig::load(file)?,
             (None, Some(name)) => RunConfig::preset(name)?,
             (None, None) => RunConfig::default(),
         };
         for assignment in &self.set {
-            config = set(&config, assignment).map_err(|problem| Failure(format!("--set {assignment}: {problem}")))?;
+            config = set(&config, assignment)?;
         }
         macro_rules! apply {
             ($section:ident: $($field:ident),*) => {
@@ -145,7 +145,11 @@ impl Recipe {
 }
 
 /// A configuration with one key changed.
-fn set(config: &RunConfig, assignment: &str) -> Result<RunConfig, String> {
+pub(crate) fn set(config: &RunConfig, assignment: &str) -> Result<RunConfig, Failure> {
+    changed(config, assignment).map_err(|problem| Failure(format!("--set {assignment}: {problem}")))
+}
+
+fn changed(config: &RunConfig, assignment: &str) -> Result<RunConfig, String> {
     let (key, value) = assignment.split_once('=').ok_or("write SECTION.KEY=VALUE")?;
     let (section, key) = key.trim().split_once('.').ok_or("write SECTION.KEY=VALUE")?;
     // The one line first, so that an error is about it and nothing else; a bare word is a string.

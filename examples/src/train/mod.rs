@@ -4,12 +4,14 @@
 //! |---|---|
 //! | `mod.rs` | the program: a run begins or goes on, alone or as several workers |
 //! | `flags.rs` | flags that override the configuration |
+//! | `job.rs` | runs that an experiment needs, trained if they are not there |
 //! | `source.rs` | data, tokenizer and first weights |
 //! | `log.rs` | progress, metrics, events and checkpoints while it runs |
 //! | `peak.rs` | the device's peak, given or measured |
 //! | `outcome.rs` | what is reported at the end |
 
 mod flags;
+mod job;
 mod log;
 mod outcome;
 mod peak;
@@ -21,7 +23,8 @@ use burn::backend::Autodiff;
 use burn::prelude::DeviceOps as _;
 use burn::tensor::backend::DeviceId;
 use clap::Parser;
-use flags::Recipe;
+pub(crate) use flags::{Recipe, set};
+pub(crate) use job::Jobs;
 use log::Log;
 use outcome::{Outcome, describe};
 use peak::Peak;
@@ -34,7 +37,7 @@ use rwkv_train::parallel::{self, Nodes, Worker};
 use rwkv_train::run_dir::{Opened, RunDir};
 use rwkv_train::trainer::{Ended, Trainer};
 use source::{Source, first_weights, take_sizes};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -97,6 +100,13 @@ pub fn main() -> ExitCode {
     run(|| with_backend!(backend, |B, device| train::<Autodiff<B>>(&args, backend, &device)))
 }
 
+/// How a run is watched.
+#[derive(Default)]
+struct How {
+    exact_timings: bool,
+    dashboard: bool,
+}
+
 /// A run that is about to begin or go on.
 struct Plan {
     config: RunConfig,
@@ -118,12 +128,16 @@ fn train<B: RwkvAutodiffBackend>(args: &Args, backend: Backend, device: &B::Devi
         Dashboard::check()?; // before a folder is made
     }
     let workers = parallel::workers::<B>(&devices, nodes.as_ref(), Duration::from_secs(args.patience))?;
-    let mut plan = plan(args, backend)?;
+    let mut plan = match &args.resume {
+        Some(folder) => Plan::resume(folder)?,
+        None => Plan::create(args.recipe.config(args.config.as_deref())?, &args.out, backend, args.node_rank)?,
+    };
     if let Some(peak) = args.peak_flops {
         plan.config.train.peak_flops = Some(peak.of::<B>(device)?);
     }
     let stop = stop_on_signals()?;
-    let work = |worker: &mut Worker| work::<B>(args, &plan, worker, &devices, &stop, started);
+    let how = How { exact_timings: args.exact_timings, dashboard: args.dashboard };
+    let work = |worker: &mut Worker| work::<B>(&how, &plan, worker, &devices, &stop, started);
     let outcome = parallel::run(workers, work)?.into_iter().flatten().next();
     match outcome {
         Some(outcome) => report::print(args.json, &outcome, describe(&outcome)),
@@ -140,31 +154,35 @@ fn devices<B: RwkvAutodiffBackend>(workers: usize, device: &B::Device) -> Vec<B:
     }
 }
 
-fn plan(args: &Args, backend: Backend) -> Result<Plan, Failure> {
-    if let Some(folder) = &args.resume {
+impl Plan {
+    /// The run in this folder goes on.
+    fn resume(folder: &Path) -> Result<Self, Failure> {
         let Opened { run_dir, config, tokenizer, step, damaged } = RunDir::open(folder)?;
         for problem in damaged {
             eprintln!("note: {problem}; going on from the checkpoint before");
         }
         let source = Source::open(&config, tokenizer)?;
-        return Ok(Plan { config, source, run_dir, step });
+        Ok(Self { config, source, run_dir, step })
     }
-    let mut config = args.recipe.config(args.config.as_deref())?;
-    config.validate()?;
-    let source = Source::open(&config, None)?;
-    take_sizes(&mut config, source.vocab_size)?;
-    let provenance = Provenance::of_this_process(backend.name());
-    // Of several processes the first one writes, here and later.
-    let run_dir = match args.node_rank {
-        0 => RunDir::create(&args.out, &config, source.tokenizer.as_ref(), &provenance)?,
-        _ => RunDir::at(&args.out),
-    };
-    Ok(Plan { config, source, run_dir, step: None })
+
+    /// A run begins in this folder.
+    fn create(mut config: RunConfig, out: &Path, backend: Backend, node_rank: usize) -> Result<Self, Failure> {
+        config.validate()?;
+        let source = Source::open(&config, None)?;
+        take_sizes(&mut config, source.vocab_size)?;
+        let provenance = Provenance::of_this_process(backend.name());
+        // Of several processes the first one writes, here and later.
+        let run_dir = match node_rank {
+            0 => RunDir::create(out, &config, source.tokenizer.as_ref(), &provenance)?,
+            _ => RunDir::at(out),
+        };
+        Ok(Self { config, source, run_dir, step: None })
+    }
 }
 
 /// One worker's part; the first one's reports.
 fn work<B: RwkvAutodiffBackend>(
-    args: &Args,
+    how: &How,
     plan: &Plan,
     worker: &mut Worker,
     devices: &[B::Device],
@@ -179,12 +197,12 @@ fn work<B: RwkvAutodiffBackend>(
         None => Trainer::new(config, dataset, first()?, device.clone())?,
     };
     trainer = trainer.with_stop(stop.clone());
-    if args.exact_timings {
+    if how.exact_timings {
         trainer = trainer.with_exact_timings();
     }
     worker.agree("the configuration or the step", agreement(&trainer))?;
     let before = trainer.step();
-    let mut log = Log::new(&trainer, plan.run_dir.clone(), worker, args.dashboard, stop.clone())?;
+    let mut log = Log::new(&trainer, plan.run_dir.clone(), worker, how.dashboard, stop.clone())?;
     let ended = trainer.run_as(worker, &mut log);
     log.finish(); // before an error is printed: a dashboard holds the screen
     let ended = match ended {

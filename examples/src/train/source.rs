@@ -156,7 +156,7 @@ pub(super) fn take_sizes(config: &mut RunConfig, vocab_size: usize) -> Result<()
         let sizes = checkpoint::read_config(&checkpoint::model_file(path))?;
         let model = &mut config.model;
         (model.n_layer, model.n_embd, model.vocab_size) = (sizes.n_layer, sizes.n_embd, Some(sizes.vocab_size));
-        (model.dim_att, model.dim_ffn) = (Some(sizes.dim_att), Some(sizes.dim_ffn));
+        (model.dim_att, model.dim_ffn, model.mixers) = (Some(sizes.dim_att), Some(sizes.dim_ffn), sizes.mixers);
     }
     match config.model.vocab_size {
         Some(size) if size < vocab_size => {
