@@ -16,4 +16,5 @@ pub mod report;
 pub mod request;
 pub mod runner;
 pub mod scaling;
+pub mod speed;
 pub mod task;

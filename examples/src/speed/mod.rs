@@ -1,4 +1,11 @@
-//! Measures how fast a model reads a prompt and writes after it.
+//! Measures how fast a model reads a prompt and writes after it, and how time and memory grow with length.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `mod.rs` | the program, and the speed at one length |
+//! | `curves.rs` | time and memory against length, beside a Transformer |
+
+mod curves;
 
 use crate::{Backend, Failure, model, report, run, with_backend};
 use burn::module::{Module, ModuleMapper, Param};
@@ -17,14 +24,31 @@ use std::time::Instant;
 /// Speed of reading a prompt at once and of writing token by token.
 ///
 /// Both are measured after a warm-up; decoding takes the most probable token each time, as a program that writes does.
+/// With --curves time and memory are measured along the text instead, for the model and for a Transformer with as many
+/// parameters, and written as speed.json, .md, .html and charts.
 #[derive(Parser)]
 struct Args {
     /// Checkpoint file, run directory, or hf:OWNER/NAME on the Hugging Face hub.
-    #[arg(long, required_unless_present = "preset")]
+    #[arg(long, required_unless_present_any = ["preset", "size"])]
     model: Option<PathBuf>,
     /// A published size with random weights, in f32, instead of a model.
     #[arg(long, conflicts_with_all = ["model", "dtype"])]
     preset: Option<Preset>,
+    /// Layers and width with random weights, in f32, instead of a model.
+    #[arg(long, value_name = "LxC", conflicts_with_all = ["model", "preset", "dtype"])]
+    size: Option<Size>,
+    /// Tokens in the vocabulary of --size.
+    #[arg(long, default_value_t = PILE_VOCAB, value_parser = positive)]
+    vocab_size: usize,
+    /// Measure time and memory against length, beside a Transformer of equal size, and report them into this folder.
+    #[arg(long, value_name = "DIR")]
+    curves: Option<PathBuf>,
+    /// How often the curves are measured; medians count.
+    #[arg(long, default_value_t = 3, value_parser = positive)]
+    repeats: usize,
+    /// Measures the curves of one model only, for the process that compares them.
+    #[arg(long, hide = true, requires = "curves")]
+    curves_of: Option<Which>,
     /// Weights in f32, f16, bf16 or int8.
     #[arg(long, default_value = "f32")]
     dtype: Precision,
@@ -76,6 +100,60 @@ impl Preset {
     }
 }
 
+/// Layers and width, as 12x768.
+#[derive(Debug, Clone, Copy)]
+struct Size(usize, usize);
+
+impl std::str::FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let size = text.split_once('x').and_then(|(l, c)| Some(Self(l.parse().ok()?, c.parse().ok()?)));
+        size.filter(|size| size.0 > 0 && size.1 > 0).ok_or_else(|| "expected layers and width, as 12x768".to_owned())
+    }
+}
+
+/// Which model a process measures.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Which {
+    Itself,
+    Transformer,
+}
+
+impl Which {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Itself => "itself",
+            Self::Transformer => "transformer",
+        }
+    }
+}
+
+impl Args {
+    /// The sizes of the model.
+    fn sizes(&self) -> Result<RwkvConfig, Failure> {
+        match (&self.model, self.preset, self.size) {
+            (Some(path), ..) => Ok(Checkpoint::open(&model::resolve(path)?)?.config().clone()),
+            (None, Some(preset), _) => Ok(preset.config()),
+            (None, None, Some(Size(layers, width))) => Ok(RwkvConfig::new(self.vocab_size, layers, width)),
+            (None, None, None) => Err(Failure("give --model, --preset or --size".to_owned())),
+        }
+    }
+}
+
+/// The model: read, or of random weights.
+fn load<B: RwkvBackend>(args: &Args, device: &B::Device) -> Result<Rwkv<B>, Failure> {
+    match &args.model {
+        Some(path) => Ok(Checkpoint::open(&model::resolve(path)?)?.model_in(args.dtype, device)?),
+        None => Ok(randomised(Rwkv::new(&args.sizes()?, args.seed, device))),
+    }
+}
+
+/// The model with small random weights: the speed does not depend on them.
+fn randomised<B: RwkvBackend>(model: Rwkv<B>) -> Rwkv<B> {
+    model.map(&mut Randomise)
+}
+
 /// What the program reports.
 #[derive(Serialize)]
 struct Outcome {
@@ -98,16 +176,17 @@ struct Outcome {
 #[must_use]
 pub fn main() -> ExitCode {
     let args = Args::parse();
-    run(|| with_backend!(Backend::or_default(args.backend), |B, device| speed::<B>(&args, device)))
+    let backend = Backend::or_default(args.backend);
+    run(|| match (&args.curves, args.curves_of) {
+        (Some(out), None) => curves::compare(&args, backend, out),
+        (_, Some(which)) => with_backend!(backend, |B, device| curves::measure_one::<B>(&args, which, &device)),
+        (None, None) => with_backend!(backend, |B, device| speed::<B>(&args, device)),
+    })
 }
 
 fn speed<B: RwkvBackend>(args: &Args, device: B::Device) -> Result<(), Failure> {
     let started = Instant::now();
-    let model: Rwkv<B> = match (&args.model, args.preset) {
-        (Some(path), _) => Checkpoint::open(&model::resolve(path)?)?.model_in(args.dtype, &device)?,
-        (None, Some(preset)) => Rwkv::new(&preset.config(), args.seed, &device).map(&mut Randomise),
-        (None, None) => return Err(Failure("give --model or --preset".to_owned())),
-    };
+    let model: Rwkv<B> = load(args, &device)?;
     let load_seconds = started.elapsed().as_secs_f64();
     let config = model.config();
     let prompt = prompt(args.prompt_tokens, config.vocab_size, args.seed);
@@ -180,7 +259,6 @@ fn peak_memory() -> Option<u64> {
     Some(1024 * line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()?)
 }
 
-/// Small random weights: the speed does not depend on them.
 struct Randomise;
 
 impl<B: RwkvBackend> ModuleMapper<B> for Randomise {
