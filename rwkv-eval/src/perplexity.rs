@@ -1,9 +1,15 @@
-//! How well a model predicts a token stream.
+//! How well a model predicts tokens and texts.
 
-use burn::tensor::{Int, Tensor, TensorData};
+mod document;
+mod pieces;
+mod scorer;
+mod text;
+
+pub use document::{Report, ReportSettings};
+pub use scorer::{Context, Scorer};
+pub use text::{TextScore, TextScorer, Total};
+
 use rwkv_core::error::{Error, Result};
-use rwkv_core::generate::check_tokens;
-use rwkv_core::loss::{token_nll, value};
 use rwkv_core::model::Rwkv;
 use rwkv_core::ops::RwkvBackend;
 
@@ -60,23 +66,7 @@ pub fn score<B: RwkvBackend>(model: &Rwkv<B>, tokens: &[u32], chunk: usize) -> R
     if tokens.len() < 2 {
         return Err(Error::config("tokens", "at least two", tokens.len()));
     }
-    if chunk == 0 {
-        return Err(Error::config("chunk", "a positive number", chunk));
-    }
-    check_tokens(tokens, model.config().vocab_size)?;
-    let device = model.device();
-    let ids = |tokens: &[u32]| {
-        let ids: Vec<i32> = tokens.iter().map(|token| token.cast_signed()).collect();
-        Tensor::<B, 2, Int>::from_data(TensorData::new(ids, [1, tokens.len()]), &device)
-    };
-    let predicted_tokens = tokens.len() - 1;
-    let mut state = model.zero_state(1);
-    let mut nll_nats = 0.0;
-    for start in (0..predicted_tokens).step_by(chunk) {
-        let end = (start + chunk).min(predicted_tokens);
-        let (logits, next) = model.forward(ids(&tokens[start..end]), state);
-        state = next;
-        nll_nats += value(token_nll(logits, ids(&tokens[start + 1..end + 1])).sum());
-    }
-    Ok(Perplexity { nll_nats, predicted_tokens })
+    let mut scorer = Scorer::new(model, Context::Carried, chunk)?;
+    scorer.push(tokens)?;
+    scorer.finish()
 }

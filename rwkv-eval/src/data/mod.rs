@@ -8,7 +8,7 @@ mod parquet;
 mod read;
 mod source;
 
-pub use read::{read_split, split_files};
+pub use read::{read_rows, read_split, split_files};
 pub use source::{Source, source};
 
 use crate::error::{Error, Result};

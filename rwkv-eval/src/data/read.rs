@@ -30,14 +30,21 @@ use std::path::{Path, PathBuf};
 pub fn read_split(dir: &Path, task: &str, split: &str) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for file in split_files(dir, task, split)? {
-        let read = match file.extension().and_then(|extension| extension.to_str()) {
-            Some("jsonl") => jsonl::read,
-            Some("json") => json::read,
-            _ => parquet::read,
-        };
-        rows.extend(read(&file)?);
+        rows.extend(read_rows(&file)?);
     }
     Ok(rows)
+}
+
+/// The rows of one file: JSON lines, JSON or Parquet, by its ending.
+///
+/// # Errors
+/// As [`read_split`].
+pub fn read_rows(file: &Path) -> Result<Vec<Row>> {
+    match file.extension().and_then(|extension| extension.to_str()) {
+        Some("jsonl") => jsonl::read(file),
+        Some("json") => json::read(file),
+        _ => parquet::read(file),
+    }
 }
 
 /// The files that [`read_split`] reads, in order: what a report hashes.
