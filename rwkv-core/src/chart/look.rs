@@ -129,8 +129,10 @@ fn cross(r: i32) -> Vec<(i32, i32)> {
 
 /// An arm and its three turns by a quarter.
 fn turned(arm: [(i32, i32); 3]) -> Vec<(i32, i32)> {
-    let turns: [fn((i32, i32)) -> (i32, i32); 4] = [|p| p, |(x, y)| (-y, x), |(x, y)| (-x, -y), |(x, y)| (y, -x)];
-    turns.into_iter().flat_map(|turn| arm.map(turn)).collect()
+    let turn = |(x, y): (i32, i32)| (-y, x);
+    let once = arm.map(turn);
+    let twice = once.map(turn);
+    [arm, once, twice, twice.map(turn)].concat()
 }
 
 #[cfg(test)]

@@ -29,16 +29,14 @@ pub(super) fn read(path: &Path) -> Result<Vec<Row>> {
 fn of_object(mut object: Map<String, Value>) -> std::result::Result<Vec<Value>, String> {
     // `data` and `rows` may also be columns: then they hold no objects.
     let holds_rows = |value: &Value| value.as_array().is_some_and(|rows| rows.iter().all(Value::is_object));
-    if object.get("data").is_some_and(holds_rows) {
-        if let Some(Value::Array(rows)) = object.remove("data") {
-            return Ok(rows);
-        }
-    }
-    if object.get("rows").is_some_and(holds_rows) {
-        if let Some(Value::Array(rows)) = object.remove("rows") {
+    for name in ["data", "rows"] {
+        if object.get(name).is_some_and(holds_rows)
+            && let Some(Value::Array(rows)) = object.remove(name)
+        {
+            // The hub's viewer puts a row's number beside the row.
             let inner = |mut row: Value| match row.get_mut("row") {
-                Some(inner) => inner.take(),
-                None => row,
+                Some(inner) if name == "rows" => inner.take(),
+                _ => row,
             };
             return Ok(rows.into_iter().map(inner).collect());
         }

@@ -22,7 +22,7 @@ pub struct TextScore {
     pub predicted_tokens: usize,
     /// Bytes of the text that the predicted tokens stand for.
     pub bytes: usize,
-    /// Words: pieces between runs of whitespace, as the reference harness counts them for WikiText. A text that begins or
+    /// Words: pieces between runs of whitespace, as the reference harness counts them in `wikitext`. A text that begins or
     /// ends with whitespace has an empty one there.
     pub words: usize,
 }
