@@ -99,7 +99,8 @@ def local(task, args):
     import lm_eval.tasks as package
 
     root = pathlib.Path(package.__file__).parent
-    config = settings(next(path for path in sorted(root.rglob("*.yaml")) if f"task: {task}\n" in path.read_text()))
+    named = (path for path in sorted(root.rglob("*.yaml")) if f"task: {task}" in path.read_text().splitlines())
+    config = settings(next(named))
     files = {path.stem: str(path.resolve()) for path in sorted((args.data / task).glob("*.jsonl"))}
     asked = config.get("test_split") or config["validation_split"]
     if asked not in files:
