@@ -32,7 +32,7 @@ const WINDOW: usize = 4096;
 
 /// A model of this library that answers requests.
 ///
-/// Requests are put in the order of their tokens, and common beginnings of at least a few tokens are read once, from a few
+/// Requests are put in the order of their tokens, and common beginnings are read once, from a few
 /// thousand requests at a time: a question before its choices, worked examples before several questions, a passage that
 /// several questions are about. The state after a beginning is forked for what follows it. Only states after equally many
 /// tokens are put together in a batch, so that a model whose state grows with the text can be evaluated the same way.
@@ -48,15 +48,15 @@ const WINDOW: usize = 4096;
 /// use rwkv_eval::request::TokenRequest;
 /// # #[cfg(feature = "flex")] {
 /// let model = Rwkv::<burn::backend::Flex>::new(&RwkvConfig::new(65, 2, 32), 0, &Default::default());
-/// let choice = |tokens: &[u32]| TokenRequest { context: vec![1, 2, 3, 4, 5, 6], continuation: tokens.to_vec() };
+/// let choice = |tokens: &[u32]| TokenRequest { context: (1..=8).collect(), continuation: tokens.to_vec() };
 /// let mut answers = [0.0; 2];
 /// let read = Lm::new(&model)
-///     .log_likelihoods(&[choice(&[7]), choice(&[8, 9])], &Batching::default(), &mut |request, likelihood| {
+///     .log_likelihoods(&[choice(&[9]), choice(&[10, 11])], &Batching::default(), &mut |request, likelihood| {
 ///         answers[request] = likelihood.log_likelihood;
 ///         Ok(())
 ///     })
 ///     .unwrap();
-/// assert_eq!(read, 7); // the question once, and one token of the second choice
+/// assert_eq!(read, 9); // the question once, and one token of the second choice
 /// assert!(answers.iter().all(|&answer| answer < 0.0));
 /// # }
 /// ```

@@ -2,8 +2,9 @@
 
 use crate::request::TokenRequest;
 
-/// A beginning is shared if it spares each request this many tokens at least: a node of its own costs a pass.
-const WORTH_SHARING: usize = 4;
+/// Shared beginnings end after a multiple of so many tokens; what goes beyond is read once by every request. So few tokens are not
+/// worth a pass of their own, and states after equally many tokens, which alone can be put into one batch, become common.
+const STRIDE: usize = 8;
 
 /// Requests in the order of their tokens, as a tree: a node is a piece of text that some of them share.
 #[derive(Debug)]
@@ -46,7 +47,7 @@ impl<'a> Trie<'a> {
                 && let Some(&next) = rest.peek()
             {
                 let half_full = requests.len() >= window.div_ceil(2);
-                if sharing && half_full && common(&all[requests[requests.len() - 1]], &all[next]) < WORTH_SHARING {
+                if sharing && half_full && common(&all[requests[requests.len() - 1]], &all[next]) < STRIDE {
                     break;
                 }
                 requests.extend(rest.next());
@@ -74,24 +75,25 @@ impl<'a> Trie<'a> {
         let (a, b) = (self.request(first), self.request(last - 1));
         // They are in order, so what the outermost two share, all do.
         let end = from + a.input().skip(from).zip(b.input().skip(from)).take_while(|(a, b)| a == b).count();
-        let level = parent.map_or(0, |(_, level)| level + 1);
-        let parent_id = parent.map(|(id, _)| id);
         if b.input_len() == end {
-            self.add(first, last, start, end, level, parent_id); // all are equal
+            let level = parent.map_or(0, |(_, level)| level + 1);
+            self.add(first, last, start, end, level, parent.map(|(id, _)| id)); // all are equal
             return;
         }
+        let level_of = |parent: Option<(usize, usize)>| parent.map_or(0, |(_, level)| level + 1);
         // Requests that end here come first.
         let ending = (first..last).take_while(|&request| self.request(request).input_len() == end).count();
-        let (below, below_start) = if end - start >= WORTH_SHARING {
-            let id = self.add(first, last, start, end, level, parent_id);
+        let split = end - end % STRIDE;
+        let (below, below_start) = if split > start {
+            let id = self.add(first, last, start, split, level_of(parent), parent.map(|(id, _)| id));
             self.nodes[id].has_children = true;
-            (Some((id, level)), end)
+            (Some((id, level_of(parent))), split)
         } else {
-            if ending > 0 {
-                self.add(first, first + ending, start, end, level, parent_id);
-            }
             (parent, start)
         };
+        if ending > 0 && end > below_start {
+            self.add(first, first + ending, below_start, end, level_of(below), below.map(|(id, _)| id));
+        }
         let mut next = first + ending;
         while next < last {
             let token = self.request(next).input().nth(end);
@@ -196,11 +198,11 @@ mod tests {
 
     #[test]
     fn choices_read_their_question_once() {
-        let question = [1, 2, 3, 4, 5, 6];
-        let all = [request(&question, &[7]), request(&question, &[8, 9, 10]), request(&question, &[8, 9])];
-        // 6 for the question, then [8, 9] and [8], of which the first token is too little to share.
-        assert_eq!(check(&all, 10, true), 9);
-        assert_eq!(check(&all, 10, false), 6 + 8 + 7);
+        let question: Vec<u32> = (1..=9).collect();
+        let all = [request(&question, &[17]), request(&question, &[18, 19, 20]), request(&question, &[18, 19])];
+        // 8 of the question; its last token, and what was written after it, by every request.
+        assert_eq!(check(&all, 10, true), 8 + 1 + 3 + 2);
+        assert_eq!(check(&all, 10, false), 9 + 11 + 10);
     }
 
     #[test]
@@ -211,8 +213,8 @@ mod tests {
 
     #[test]
     fn a_request_may_be_the_beginning_of_another() {
-        for length in 1..9 {
-            let long: Vec<u32> = (0..9).collect();
+        for length in 1..19 {
+            let long: Vec<u32> = (0..19).collect();
             let all = [request(&long[..length], &[20]), request(&long, &[21]), request(&long[..length], &[22])];
             check(&all, 10, true);
         }
@@ -229,8 +231,8 @@ mod tests {
         for round in 0..200 {
             let mut all = Vec::new();
             for _ in 0..1 + round % 17 {
-                let mut tokens = |most: u64| (0..1 + draw(most)).map(|_| draw(2) as u32).collect::<Vec<_>>();
-                let (context, continuation) = (tokens(12), tokens(5));
+                let mut tokens = |most: u64| (0..1 + draw(most)).map(|_| u32::from(draw(12) == 0)).collect::<Vec<_>>();
+                let (context, continuation) = (tokens(24), tokens(12));
                 all.push(TokenRequest { context, continuation });
             }
             for window in [1, 3, 100] {
