@@ -125,3 +125,91 @@ pub fn encode_pair(
         Ok(TokenRequest { context, continuation })
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rwkv_core::tokenizer::ByteTokenizer;
+
+    /// Bytes, but `" b"` and `"cd"` are one token each, and `<>` is token 0.
+    #[derive(Debug)]
+    struct Pairs;
+
+    impl Tokenizer for Pairs {
+        fn name(&self) -> &'static str {
+            "pairs"
+        }
+
+        fn encode(&self, text: &str) -> rwkv_core::error::Result<Vec<u32>> {
+            let (mut ids, mut rest) = (Vec::new(), text);
+            while let Some(c) = rest.chars().next() {
+                let known =
+                    [(" b", 1000), ("cd", 1001), ("<>", 0)].into_iter().find(|(token, _)| rest.starts_with(token));
+                let (id, length) = known.map_or((c as u32, c.len_utf8()), |(token, id)| (id, token.len()));
+                ids.push(id);
+                rest = &rest[length..];
+            }
+            Ok(ids)
+        }
+
+        fn decode(&self, _: &[u32]) -> rwkv_core::error::Result<Vec<u8>> {
+            Ok(Vec::new())
+        }
+
+        fn vocab_size(&self) -> usize {
+            0x11_0000
+        }
+    }
+
+    fn encode(context: &str, continuation: &str, start: ContextStart) -> (Vec<u32>, Vec<u32>) {
+        let pair = encode_pair(&Pairs, context, continuation, start).expect("encoded").expect("a pair");
+        (pair.context, pair.continuation)
+    }
+
+    fn codes(text: &str) -> Vec<u32> {
+        text.chars().map(u32::from).collect()
+    }
+
+    #[test]
+    fn white_space_moves_to_the_continuation() {
+        for space in [" ", "\n", "\t", "\u{1f}", "\u{1c}", "\u{85}", "\u{a0}", "\u{3000}", " \u{1f}\n"] {
+            let found = encode(&format!("a{space}"), "x", ContextStart::Harness);
+            assert_eq!(found, (codes("a"), codes(&format!("{space}x"))), "{space:?}");
+        }
+        // No space in Python's eyes.
+        for other in ["\u{200b}", "\u{feff}", "\u{180e}"] {
+            let found = encode(&format!("a{other}"), "x", ContextStart::Harness);
+            assert_eq!(found, (codes(&format!("a{other}")), codes("x")), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn both_are_encoded_as_one_text_and_cut() {
+        assert_eq!(encode("a ", "b", ContextStart::Harness), (codes("a"), vec![1000]));
+        // `c` and `d` become one token together: the cut is after as many tokens as the context has alone.
+        assert_eq!(encode("ac", "de", ContextStart::Harness), (codes("ac"), codes("e")));
+    }
+
+    #[test]
+    fn an_empty_context_is_token_zero() {
+        assert_eq!(encode("", " b", ContextStart::Harness), (vec![0], vec![1000]));
+        assert_eq!(encode("", "<>x", ContextStart::Harness), (vec![0], codes("x")), "it brings its own");
+        assert_eq!(encode("", "<>x", ContextStart::Reference), (codes("\n"), vec![0, u32::from('x')]));
+    }
+
+    #[test]
+    fn the_reference_has_a_newline_first() {
+        assert_eq!(encode("a", " b", ContextStart::Reference), (codes("\na"), vec![1000]));
+        assert_eq!(encode("", "x", ContextStart::Reference), (codes("\n"), codes("x")));
+    }
+
+    #[test]
+    fn what_cannot_be_scored_says_why() {
+        let problem = |context, continuation| {
+            let pair = encode_pair(&ByteTokenizer::default(), context, continuation, ContextStart::Harness);
+            pair.expect("encoded").expect_err("a problem")
+        };
+        assert_eq!(problem(" \u{1f}", "x"), PairProblem::BlankContext);
+        assert_eq!(problem("a", ""), PairProblem::NoContinuation);
+    }
+}
