@@ -84,7 +84,7 @@ pub fn is_python_space(c: char) -> bool {
 /// The tokenizer's; the inner result says why a pair cannot be scored.
 ///
 /// # Source
-/// `LM._encode_pair` and `loglikelihood` of lm-evaluation-harness 0.4; ChatRWKV's `run_lm_eval.py` for the newline.
+/// `LM._encode_pair` and `loglikelihood` of lm-evaluation-harness 0.4; the official `ChatRWKV`'s `run_lm_eval.py` for the newline.
 ///
 /// # Example
 /// ```

@@ -153,6 +153,9 @@ pub struct Work {
 /// # Errors
 /// As [`LanguageModel::log_likelihoods`]; [`Error::Document`] for an answer that is no number; when the journal cannot be
 /// written.
+///
+/// # Panics
+/// When the model leaves a request without an answer and says nothing.
 pub fn ask(
     model: &dyn LanguageModel,
     tasks: &[Prepared],

@@ -173,7 +173,7 @@ fn capitalised(text: &str) -> String {
     out + &rest.as_str().to_lowercase()
 }
 
-/// The traces of WikiHow's markup taken out: ` [title]` ends a sentence, other brackets go with what is in them.
+/// The traces of `WikiHow`'s markup taken out: ` [title]` ends a sentence, other brackets go with what is in them.
 fn without_brackets(text: &str) -> String {
     let text = text.trim_matches(is_python_space).replace(" [title]", ". ");
     let (mut out, mut rest) = (String::with_capacity(text.len()), text.as_str());

@@ -5,7 +5,7 @@ use rand_mt::Mt;
 /// A generator that draws what `random.Random(seed)` draws.
 ///
 /// # Source
-/// CPython's `random` module: the Mersenne twister MT19937 seeded by the seed's 32-bit words, `sample` and `choices`.
+/// `CPython`'s `random` module: the Mersenne twister MT19937 seeded by the seed's 32-bit words, `sample` and `choices`.
 #[derive(Debug)]
 pub struct PythonRandom(Mt);
 
