@@ -30,9 +30,13 @@ impl<B: RwkvBackend> ModuleMapper<B> for Live {
 }
 
 fn model(vocab: usize) -> Rwkv<B> {
+    live(&RwkvConfig::new(vocab, 3, 32))
+}
+
+fn live(config: &RwkvConfig) -> Rwkv<B> {
     let device = Default::default();
     <B as burn::tensor::backend::Backend>::seed(&device, 5);
-    Rwkv::new(&RwkvConfig::new(vocab, 3, 32), 1, &device).map(&mut Live)
+    Rwkv::new(config, 1, &device).map(&mut Live)
 }
 
 /// A small generator of its own: the requests must not change when a crate's does.
@@ -116,27 +120,36 @@ fn allowed(log_likelihood: f64) -> f64 {
 
 #[test]
 fn answers_depend_neither_on_batches_nor_on_sharing_and_are_those_of_the_recurrent_mode() {
-    let model = model(VOCAB);
+    agrees(&model(VOCAB), &[(1, 1 << 30), (5, 1 << 30), (64, 1 << 30), (64, 100_000)]);
+}
+
+/// Attention's state grows with the text, and needs more memory than there is for the smallest of those above.
+#[test]
+fn a_transformer_is_evaluated_the_same_way() {
+    agrees(&live(&RwkvConfig::gpt_neox(VOCAB, 3, 32, 2)), &[(1, 1 << 30), (7, 1 << 30), (64, 3_000_000)]);
+}
+
+fn agrees(model: &Rwkv<B>, limits: &[(usize, usize)]) {
     let mut requests = requests();
     // Some continuations that the model would write itself, whole or but for their last token.
     for i in (0..40).step_by(4) {
         let prompt = requests[i].context.clone();
         let sampler = Sampler::new(0.0, 1.0, 0, 0).expect("greedy");
-        let written = Generator::new(&model, model.zero_state(1), &prompt, sampler).expect("a generator");
+        let written = Generator::new(model, model.zero_state(1), &prompt, sampler).expect("a generator");
         let mut written: Vec<u32> = written.take(5).map(|step| step.expect("a step").token.expect("a token")).collect();
         if i % 8 == 4 {
             written[4] = (written[4] + 1) % VOCAB as u32;
         }
         requests[i].continuation = written;
     }
-    let expected: Vec<Likelihood> = requests.iter().map(|request| recurrent(&model, request)).collect();
+    let expected: Vec<Likelihood> = requests.iter().map(|request| recurrent(model, request)).collect();
     assert!(expected.iter().filter(|answer| answer.is_greedy).count() >= 5, "too few greedy ones to tell");
     let asked: usize = requests.iter().map(TokenRequest::input_len).sum();
     let mut worst = 0f64;
     for prefix_sharing in [true, false] {
         // Of the memory, little makes passes short and windows small.
-        for (rows, memory) in [(1, 1 << 30), (5, 1 << 30), (64, 1 << 30), (64, 100_000)] {
-            let (found, read) = answers(&model, &requests, &Batching { rows, prefix_sharing, memory });
+        for &(rows, memory) in limits {
+            let (found, read) = answers(model, &requests, &Batching { rows, prefix_sharing, memory });
             assert!(if prefix_sharing { read < asked } else { read == asked }, "{read} of {asked}");
             for (request, (found, expected)) in found.iter().zip(&expected).enumerate() {
                 let difference = (found.log_likelihood - expected.log_likelihood).abs();
@@ -243,4 +256,13 @@ fn bad_requests_are_refused_with_their_reason() {
     assert!(ask(&[1], &[], 1 << 30).contains("request"));
     let said = ask(&[1; 40], &[2], 1000);
     assert!(said.contains("40 tokens") && said.contains("MB"), "{said}");
+    // Where the state grows, it is the length that does not fit.
+    let transformer = live(&RwkvConfig::gpt_neox(VOCAB, 3, 32, 2));
+    let fits = |tokens: usize| {
+        let request = TokenRequest { context: vec![1; tokens], continuation: vec![2] };
+        let batching = Batching { memory: 1_000_000, ..Batching::default() };
+        Lm::new(&transformer).log_likelihoods(&[request], &batching, &mut |_, _| Ok(()))
+    };
+    assert!(fits(20).is_ok());
+    assert!(fits(2000).expect_err("refused").to_string().contains("2000 tokens"));
 }

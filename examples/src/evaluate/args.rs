@@ -23,6 +23,9 @@ pub(super) struct Args {
     /// Folder of the data: DIR/TASK/SPLIT.jsonl, with the data sets' official columns.
     #[arg(long, value_name = "DIR")]
     pub(super) data: PathBuf,
+    /// Fetch data that is not in the folder from the Hugging Face hub, where it is published, into it.
+    #[arg(long)]
+    pub(super) download: bool,
     /// Ask another split of a task than the harness does; may be repeated.
     #[arg(long, value_name = "TASK=SPLIT", value_parser = split)]
     pub(super) split: Vec<(String, String)>,

@@ -1,7 +1,7 @@
 //! Which files a task is read from.
 
 use crate::Failure;
-use rwkv_eval::data::{Row, read_split};
+use rwkv_eval::data::{Row, read_split, split_files};
 use rwkv_eval::runner;
 use rwkv_eval::task::Task;
 use std::path::Path;
@@ -30,7 +30,14 @@ impl Data {
         task: &'static Task,
         named: Option<&str>,
         num_fewshot: usize,
+        download: bool,
     ) -> Result<Self, Failure> {
+        if download {
+            fetch(dir, task, named.unwrap_or(task.split))?;
+            if num_fewshot > 0 {
+                fetch(dir, task, task.few_shot_split)?;
+            }
+        }
         let stand_in = || STAND_INS.into_iter().find(|split| *split != task.split && is_there(dir, task, split));
         let split = match named {
             Some(split) => split,
@@ -66,14 +73,22 @@ impl Data {
 
 /// Whether there is a file of a split, in any of the formats.
 fn is_there(dir: &Path, task: &Task, split: &str) -> bool {
-    let folder = std::fs::read_dir(dir.join(task.name)).into_iter().flatten().flatten();
-    folder.map(|entry| entry.file_name()).any(|name| {
-        let name = name.to_string_lossy();
-        let (stem, extension) = name.rsplit_once('.').unwrap_or((&name, ""));
-        match extension {
-            "jsonl" | "json" => stem == split,
-            "parquet" => stem.starts_with(split),
-            _ => false,
+    split_files(dir, task.name, split).is_ok()
+}
+
+/// Fetches a split that is not there; says what arrives.
+#[cfg(feature = "hub")]
+fn fetch(dir: &Path, task: &Task, split: &str) -> Result<(), Failure> {
+    let hub = rwkv_eval::data::hub::DataHub::from_env()?;
+    hub.fetch(dir, task.name, split, &mut |progress| {
+        if progress.done == progress.total {
+            eprintln!("{}: {} bytes", progress.file, progress.total);
         }
-    })
+    })?;
+    Ok(())
+}
+
+#[cfg(not(feature = "hub"))]
+fn fetch(_: &Path, _: &Task, _: &str) -> Result<(), Failure> {
+    Err(Failure("--download is not compiled in; build with --features hub".to_owned()))
 }

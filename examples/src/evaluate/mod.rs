@@ -41,7 +41,7 @@ fn evaluate<B: RwkvBackend>(args: &Args, backend: Backend, device: B::Device) ->
     let named = |task: &Task| args.split.iter().find(|(name, _)| name == task.name).map(|(_, split)| split.as_str());
     let data: Vec<Data> = tasks
         .iter()
-        .map(|&task| Data::read(&args.data, task, named(task), args.num_fewshot))
+        .map(|&task| Data::read(&args.data, task, named(task), args.num_fewshot, args.download))
         .collect::<Result<_, _>>()?;
     let (model, path) = args.model.load::<B>(&device)?;
     let tokenizer = match model::tokenizer(args.tokenizer.as_deref(), &path, &model)? {

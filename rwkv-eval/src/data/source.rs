@@ -22,7 +22,7 @@ const SOURCES: [Source; 10] = [
     at("hellaswag", "Rowan/hellaswag", "default"),
     at("openbookqa", "allenai/openbookqa", "main"),
     at("copa", "aps/super_glue", "copa"),
-    at("headqa", "EleutherAI/headqa", "en"),
+    at("headqa_en", "EleutherAI/headqa", "en"),
 ];
 
 const fn at(task: &'static str, repository: &'static str, config: &'static str) -> Source {

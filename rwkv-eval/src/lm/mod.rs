@@ -72,12 +72,27 @@ impl<'a, B: RwkvBackend> Lm<'a, B> {
         Self { model }
     }
 
+    /// Bytes of one sequence's state after so many tokens, from what the second token adds to it.
+    fn state_bytes(&self, tokens: usize) -> usize {
+        let token = || ids(vec![0], 1, &self.model.device());
+        let first = self.model.read(token(), self.model.zero_state(1));
+        let after_first = first.size_bytes();
+        let growth = self.model.read(token(), first).size_bytes() - after_first;
+        after_first + growth * tokens.saturating_sub(1)
+    }
+
     /// Rows of a batch, tokens of a row in one pass, and requests in a window that fit the memory, where the longest request
     /// reads `tokens` tokens.
     fn limits(&self, tokens: usize, batching: &Batching) -> Result<Limits> {
         let config = self.model.config();
         let per_token = size_of::<f32>() * (ACTIVATIONS * config.n_embd.max(config.dim_att) + 3 * config.dim_ffn);
-        let state = self.model.zero_state(1).size_bytes();
+        let state = self.state_bytes(tokens);
+        // Attention also has its scores, of all tokens before.
+        let per_token = if state == self.state_bytes(1) {
+            per_token
+        } else {
+            per_token + size_of::<f32>() * config.n_embd.max(tokens)
+        };
         let logits = size_of::<f32>() * config.vocab_size * 2;
         // A quarter each for logits and held states, a half for what is being read.
         let one = 2 * (state + per_token);

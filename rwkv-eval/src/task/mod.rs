@@ -29,8 +29,6 @@ pub struct Task {
     pub name: &'static str,
     /// Of the prompt, as the reference harness counts it.
     pub version: u32,
-    /// The data set on the Hugging Face hub, and its configuration.
-    pub data: (&'static str, &'static str),
     /// The split that is asked.
     pub split: &'static str,
     /// The split that worked examples are drawn from.

@@ -10,7 +10,6 @@ pub static TASKS: &[Task] = &[
     Task {
         name: "lambada_openai",
         version: 1,
-        data: ("EleutherAI/lambada_openai", "default"),
         split: "test",
         few_shot_split: "test",
         metrics: &[Perplexity, Acc],
@@ -19,7 +18,6 @@ pub static TASKS: &[Task] = &[
     Task {
         name: "piqa",
         version: 1,
-        data: ("baber/piqa", "default"),
         split: "validation",
         few_shot_split: "train",
         metrics: CHOICE,
@@ -28,7 +26,6 @@ pub static TASKS: &[Task] = &[
     Task {
         name: "winogrande",
         version: 1,
-        data: ("allenai/winogrande", "winogrande_xl"),
         split: "validation",
         few_shot_split: "train",
         metrics: &[Acc],
@@ -37,7 +34,6 @@ pub static TASKS: &[Task] = &[
     Task {
         name: "arc_easy",
         version: 1,
-        data: ("allenai/ai2_arc", "ARC-Easy"),
         split: "test",
         few_shot_split: "train",
         metrics: CHOICE,
@@ -46,25 +42,15 @@ pub static TASKS: &[Task] = &[
     Task {
         name: "arc_challenge",
         version: 1,
-        data: ("allenai/ai2_arc", "ARC-Challenge"),
         split: "test",
         few_shot_split: "train",
         metrics: CHOICE,
         document: prompts::arc,
     },
-    Task {
-        name: "sciq",
-        version: 1,
-        data: ("allenai/sciq", "default"),
-        split: "test",
-        few_shot_split: "train",
-        metrics: CHOICE,
-        document: prompts::sciq,
-    },
+    Task { name: "sciq", version: 1, split: "test", few_shot_split: "train", metrics: CHOICE, document: prompts::sciq },
     Task {
         name: "hellaswag",
         version: 1,
-        data: ("Rowan/hellaswag", "default"),
         split: "validation",
         few_shot_split: "train",
         metrics: CHOICE,
@@ -73,7 +59,6 @@ pub static TASKS: &[Task] = &[
     Task {
         name: "openbookqa",
         version: 1,
-        data: ("allenai/openbookqa", "main"),
         split: "test",
         few_shot_split: "train",
         metrics: CHOICE,
@@ -82,7 +67,6 @@ pub static TASKS: &[Task] = &[
     Task {
         name: "copa",
         version: 1,
-        data: ("aps/super_glue", "copa"),
         split: "validation",
         few_shot_split: "train",
         metrics: &[Acc],
@@ -91,7 +75,6 @@ pub static TASKS: &[Task] = &[
     Task {
         name: "headqa_en",
         version: 1,
-        data: ("EleutherAI/headqa", "en"),
         split: "test",
         few_shot_split: "train",
         metrics: CHOICE,
@@ -100,7 +83,6 @@ pub static TASKS: &[Task] = &[
     Task {
         name: "storycloze_2016",
         version: 1,
-        data: ("LSDSem/story_cloze", "2016"),
         split: "test",
         few_shot_split: "validation",
         metrics: &[Acc],
