@@ -25,7 +25,7 @@ impl<B: RwkvBackend> ModuleMapper<B> for Live {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
         let device = param.lazy_device();
         let noise = Tensor::random(param.lazy_shape(), Distribution::Normal(0.0, 0.3), &device);
-        Param::initialized(param.id.clone(), param.val() + noise)
+        Param::initialized(param.id, param.val() + noise)
     }
 }
 
@@ -182,7 +182,7 @@ fn the_first_of_equally_probable_tokens_is_greedy() {
     impl<B: RwkvBackend> ModuleMapper<B> for Zero {
         fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
             let device = param.lazy_device();
-            Param::initialized(param.id.clone(), Tensor::zeros(param.lazy_shape(), &device))
+            Param::initialized(param.id, Tensor::zeros(param.lazy_shape(), &device))
         }
     }
     let model = model(VOCAB).map(&mut Zero);

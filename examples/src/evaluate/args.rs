@@ -17,7 +17,7 @@ pub(super) struct Args {
     /// Tokenizer file [default: tokenizer.json beside the model].
     #[arg(long)]
     pub(super) tokenizer: Option<PathBuf>,
-    /// Tasks, as in lambada_openai,piqa,winogrande,arc_easy,arc_challenge,sciq.
+    /// Tasks, with commas between them; the paper has `lambada_openai,piqa,winogrande,arc_easy,arc_challenge,sciq`.
     #[arg(long, value_delimiter = ',', required = true)]
     pub(super) tasks: Vec<String>,
     /// Folder of the data: DIR/TASK/SPLIT.jsonl, with the data sets' official columns.

@@ -73,7 +73,7 @@ impl PythonRandom {
 mod tests {
     use super::PythonRandom;
 
-    /// What `random.Random(1234)` of CPython 3.11 said.
+    /// What `random.Random(1234)` of Python 3.11 said.
     #[test]
     fn draws_are_those_of_python() {
         let mut random = PythonRandom::new(1234);
