@@ -3,6 +3,8 @@
 use crate::support::fixture::Fixture;
 use crate::support::{assert_close, values};
 use burn::backend::Autodiff;
+use burn::module::{Module, ModuleVisitor, Param, ParamId};
+use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::{Int, Tensor, TensorData};
 use rwkv_core::checkpoint;
 use rwkv_core::config::RwkvConfig;
@@ -35,34 +37,32 @@ fn the_transformer_is_gpt_neox<B: RwkvBackend>(device: &B::Device) {
     let loss = token_nll(inputs, targets).mean();
     assert_close("loss", &values(loss.clone()), &fixture.values("loss"), 1e-5);
     let grads = loss.backward();
-    let mut seen = 0;
-    let mut check = |name: &str, got: Vec<f64>, shape: &[usize]| {
+    struct Gradients<'a, B: RwkvBackend> {
+        names: Vec<(String, ParamId)>,
+        grads: &'a <Autodiff<B> as AutodiffBackend>::Gradients,
+        found: Vec<(String, Vec<f64>, Vec<usize>)>,
+    }
+    impl<B: RwkvBackend> ModuleVisitor<Autodiff<B>> for Gradients<'_, B> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<Autodiff<B>, D>>) {
+            let name = self.names.iter().find(|(_, id)| *id == param.id).expect("named").0.clone();
+            let grad = param.val().grad(self.grads).expect("tracked");
+            self.found.push((name, values(grad.clone()), grad.dims().to_vec()));
+        }
+    }
+    let mut gradients = Gradients::<B> { names: model.named_parameters(), grads: &grads, found: Vec::new() };
+    model.visit(&mut gradients);
+    assert_eq!(gradients.found.len(), 4 + 3 * 16);
+    for (name, got, shape) in gradients.found {
         let want = fixture.values(&format!("grad.{name}"));
         // Matrices are [out, in] there and [in, out] here.
-        let want = match *shape {
+        let want = match shape[..] {
             [inputs, out] if name != "emb.weight" => {
                 (0..inputs).flat_map(|i| (0..out).map(move |o| (i, o))).map(|(i, o)| want[o * inputs + i]).collect()
             }
             _ => want,
         };
-        assert_close(name, &got, &want, 1e-4);
-        seen += 1;
-    };
-    struct Gradients<'a, B: RwkvBackend> {
-        names: Vec<(String, burn::module::ParamId)>,
-        grads: &'a <Autodiff<B> as burn::tensor::backend::AutodiffBackend>::Gradients,
-        check: &'a mut dyn FnMut(&str, Vec<f64>, &[usize]),
+        assert_close(&name, &got, &want, 1e-4);
     }
-    impl<B: RwkvBackend> burn::module::ModuleVisitor<Autodiff<B>> for Gradients<'_, B> {
-        fn visit_float<const D: usize>(&mut self, param: &burn::module::Param<Tensor<Autodiff<B>, D>>) {
-            let name = &self.names.iter().find(|(_, id)| *id == param.id).expect("named").0;
-            let grad = param.val().grad(self.grads).expect("tracked");
-            (self.check)(name, values(grad.clone()), &grad.dims());
-        }
-    }
-    use burn::module::Module;
-    model.visit(&mut Gradients::<B> { names: model.named_parameters(), grads: &grads, check: &mut check });
-    assert_eq!(seen, 4 + 3 * 16);
 }
 
 /// Token by token, and in pieces, as in one pass; also for two sequences of different lengths that go on as one batch.

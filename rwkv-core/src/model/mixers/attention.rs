@@ -32,8 +32,8 @@ const ROTARY_BASE: f64 = 10_000.0;
 /// `4·(2A + 1)` bytes a token, layer and sequence, where RWKV's stays as it is.
 ///
 /// # Source
-/// Black et al., GPT-NeoX-20B (arXiv 2204.06745) §2; Biderman et al., Pythia (arXiv 2304.01373); Su et al., RoFormer
-/// (arXiv 2104.09864) §3.4.
+/// Black et al., GPT-NeoX-20B (arXiv 2204.06745) §2; Biderman et al., Pythia (arXiv 2304.01373); Su et al., rotary
+/// positions (arXiv 2104.09864) §3.4.
 #[derive(Module, Debug)]
 pub struct Attention<B: Backend> {
     /// `W_q`, from `C` to `A`.

@@ -38,7 +38,6 @@ use burn::tensor::backend::Backend;
 
 /// A block's sequence mixer, officially `att`.
 #[derive(Module, Debug)]
-#[expect(clippy::large_enum_variant, reason = "a module cannot be boxed, and a model has few")]
 pub enum SequenceMixer<B: Backend> {
     /// RWKV-4's time-mix.
     Rwkv4(TimeMix<B>),
