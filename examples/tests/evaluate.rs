@@ -71,6 +71,8 @@ fn six_tasks_are_scored_and_everything_that_matters_is_in_the_report() {
         serde_json::from_slice(&std::fs::read(folder.at("results.json")).expect("written")).expect("JSON");
     assert_eq!(printed, written);
     assert!(!folder.at("results.json.journal").exists(), "it is done");
+    let page = std::fs::read_to_string(folder.at("results.html")).expect("a page");
+    assert!(page.contains("<svg") && page.contains("winogrande") && folder.at("results.md").exists());
     for (task, metrics) in [
         ("lambada_openai", &["acc", "acc_stderr", "perplexity", "perplexity_stderr"][..]),
         ("piqa", &["acc", "acc_norm", "acc_norm_stderr", "acc_stderr"]),

@@ -5,6 +5,7 @@ use crate::error::Result;
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
+use rwkv_core::error::Error as CoreError;
 use rwkv_core::model::Rwkv;
 use rwkv_core::state::{InitialState, State};
 
@@ -21,11 +22,15 @@ impl<B: Backend> Trainee<B> {
     /// A model that learns as `[tune]` says: whole, by adapters, or by its initial state.
     ///
     /// # Errors
-    /// What [`Rwkv::add_lora`] refuses.
+    /// What [`Rwkv::add_lora`] refuses, or an initial state for a model that is not RWKV-4.
     pub fn new(model: Rwkv<B>, config: &RunConfig) -> Result<Self> {
         let trainee = match config.tune.method {
             TuneMethod::Full => Self { model, initial_state: None },
             TuneMethod::Lora => Self { model: model.add_lora(&config.lora(), config.train.seed)?, initial_state: None },
+            TuneMethod::State if !model.config().mixers.are_rwkv4() => {
+                let expected = "full or lora for a model with other mixers than RWKV-4's";
+                return Err(CoreError::config("method", expected, "state").into());
+            }
             TuneMethod::State => {
                 let initial_state = Some(InitialState::new(&model.config(), &model.device()));
                 Self { model: model.frozen(), initial_state }

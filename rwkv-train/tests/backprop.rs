@@ -127,6 +127,20 @@ fn a_transformers_gradients_are_the_same_in_every_way() {
 }
 
 #[test]
+fn a_transformer_learns_by_adapters_and_not_by_a_state() {
+    let batch = batch(true);
+    let (_, got) = gradients_of(fixture("gpt_neox"), &config(PLAIN, "method = \"lora\"\nlora_rank = 2"), &batch);
+    assert!(
+        got.contains_key("blocks.2.att.key.lora_b") && got.contains_key("blocks.0.ffn.value.lora_a"),
+        "{:?}",
+        got.keys()
+    );
+    let said =
+        Trainee::new(fixture("gpt_neox"), &config(PLAIN, "method = \"state\"")).expect_err("refused").to_string();
+    assert!(said.contains("method") && said.contains("lora"), "{said}");
+}
+
+#[test]
 fn dropout_is_the_same_in_every_way_and_not_without() {
     let batch = batch(true);
     let dropout = "dropout = 0.3\nloss_chunk = 0";

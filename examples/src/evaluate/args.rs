@@ -53,8 +53,8 @@ pub(super) struct Args {
     /// Resamples for the standard error of a perplexity; 0 for none.
     #[arg(long, default_value_t = 100_000, value_name = "N")]
     pub(super) resamples: usize,
-    /// Write the result here, as JSON.
-    #[arg(long, value_name = "FILE")]
+    /// Write the result here, as JSON, and beside it as Markdown and as an HTML page with its chart.
+    #[arg(long, value_name = "FILE.json", value_parser = json_file)]
     pub(super) out: Option<PathBuf>,
     /// Write one line of JSON a request here.
     #[arg(long, value_name = "FILE")]
@@ -74,6 +74,17 @@ fn positive(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) | Err(_) => Err("expected a positive number".to_owned()),
         Ok(number) => Ok(number),
+    }
+}
+
+/// A name that ends as its content does.
+fn json_file(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    let named = path.extension().is_some_and(|ending| ending == "json");
+    if named {
+        Ok(path)
+    } else {
+        Err("expected a name that ends with .json; the report's other files stand beside it".to_owned())
     }
 }
 

@@ -10,7 +10,6 @@ use crate::{Backend, Failure, report, run, with_backend};
 use args::Args;
 use clap::Parser;
 use data::Data;
-use rwkv_core::files::write_atomic;
 use rwkv_core::model::Rwkv;
 use rwkv_core::ops::RwkvBackend;
 use rwkv_core::provenance::Provenance;
@@ -82,7 +81,8 @@ fn evaluate<B: RwkvBackend>(args: &Args, backend: Backend, device: B::Device) ->
         samples::write(file, &prepared, &answers)?;
     }
     if let Some(out) = &args.out {
-        write_atomic(out, &serde_json::to_vec_pretty(&evaluation)?)?;
+        let (folder, name) = (out.parent().unwrap_or(Path::new("")), out.file_stem().unwrap_or_default());
+        evaluation.document().write(folder, &name.to_string_lossy(), &evaluation)?;
     }
     if let Some(journal) = journal {
         journal.remove()?;

@@ -293,7 +293,7 @@ enum Held<'a, B: Backend> {
     Pieces(&'a [Tensor<B, 2>]),
 }
 
-/// Fields of their own, because an enum of them would add its variant's name to the parameter's official one.
+/// Fields of their own: the parameter stays where it is in the module, whatever takes its place.
 fn held<'a, B: Backend>(
     weight: &'a Option<Param<Tensor<B, 2>>>,
     packed: &'a Option<PackedMatrix>,
