@@ -20,6 +20,7 @@ use xxhash_rust::xxh3::Xxh3;
 ///     the name, a zero byte, the number of dimensions, the dimensions, XXH3-128 of the values
 /// ```
 ///
+/// and, where the model is not RWKV-4, its mixers as JSON;
 /// with the dimensions and their number as `u64`, packed weights as the numbers that they stand for, the values as `f32` in the module's row-major order (which has matrices
 /// as `[in, out]`), everything in little-endian order. XXH3 finds accidents, not forgeries.
 ///
@@ -59,6 +60,10 @@ impl Fingerprint {
             hash.update(&(shape.len() as u64).to_le_bytes());
             shape.iter().for_each(|&size| hash.update(&(size as u64).to_le_bytes()));
             hash.update(&digest.to_le_bytes());
+        }
+        if !config.mixers.are_rwkv4() {
+            // Heads are in no shape.
+            hash.update(serde_json::to_string(&config.mixers).expect("plain fields have a JSON form").as_bytes());
         }
         Self { config, hash: hash.digest128() }
     }

@@ -168,6 +168,8 @@ fn files_know_their_mixers<B: RwkvBackend>(device: &B::Device) {
         let changed = [&bytes[..at], new, &bytes[at + old.len()..]].concat();
         checkpoint::Checkpoint::from_bytes("changed".as_ref(), changed)
     };
+    let other = with(b"n_head\\\":2", b"n_head\\\":4").expect("also a model").model::<B>(device).expect("read");
+    assert_ne!(other.fingerprint().to_string(), model.fingerprint().to_string());
     assert_eq!(with(b"n_head\\\":2", b"n_head\\\":4").expect("also a model").config().mixers, Mixers::gpt_neox(4));
     for (old, new, word) in [
         (&b"n_head\\\":2"[..], &b"n_head\\\":7"[..], "n_head"),

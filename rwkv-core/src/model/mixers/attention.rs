@@ -8,6 +8,7 @@ use crate::model::projection::Projection;
 use crate::model::restarts::LayerRestarts;
 use crate::ops::RwkvBackend;
 use burn::module::{Module, Param};
+use burn::tensor::activation::softmax;
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{Bool, DType, Int, Tensor, TensorData};
@@ -146,8 +147,12 @@ impl<B: RwkvBackend> Attention<B> {
                 let positions = memory.clone().narrow(2, 2 * channels, 1) * (gone.neg() + 1.0);
                 after = Tensor::cat(vec![memory.narrow(2, 0, 2 * channels), positions], 2);
             }
-            let hidden = hidden.expand([batch, self.n_head, time, slots - 1 + time]);
-            burn::tensor::module::attention(q, keys, values, Some(hidden), None, options)
+            if time == 1 && !B::PACKS_WEIGHTS {
+                attend_once(q, keys, values, hidden)
+            } else {
+                let hidden = hidden.expand([batch, self.n_head, time, slots - 1 + time]);
+                burn::tensor::module::attention(q, keys, values, Some(hidden), None, options)
+            }
         };
         let y = at("attention", joined(y).cast(dtype));
         let y = at("output", biased(&self.output, &self.output_bias, y));
@@ -159,6 +164,24 @@ impl<B: RwkvBackend> Attention<B> {
         let [batch, slots, channels] = x.dims();
         x.reshape([batch, slots, self.n_head, channels / self.n_head]).swap_dims(1, 2)
     }
+}
+
+/// Attention of one query in each head, without matrix products. On GPUs Burn 0.21 was seen to choose a kernel for products of a
+/// vector and a matrix that then refuses the matrix for its layout.
+///
+/// # Shapes
+/// - `q`: `[B, H, 1, D]`; `keys`, `values`: `[B, H, S, D]`; `hidden`: `[B, 1, 1, S]`
+fn attend_once<B: Backend>(
+    q: Tensor<B, 4>,
+    keys: Tensor<B, 4>,
+    values: Tensor<B, 4>,
+    hidden: Tensor<B, 4, Bool>,
+) -> Tensor<B, 4> {
+    let [batch, heads, slots, size] = keys.dims();
+    let scores = (q * keys).sum_dim(3).mul_scalar((size as f64).powf(-0.5)); // [B, H, S, 1]
+    let hidden = hidden.swap_dims(2, 3).expand([batch, heads, slots, 1]);
+    let weights = softmax(scores.mask_fill(hidden, f32::NEG_INFINITY), 2);
+    (weights * values).sum_dim(2)
 }
 
 /// `[B, H, T, D]` to `[B, T, A]`.
