@@ -10,6 +10,7 @@ use crate::ops::RwkvBackend;
 use burn::module::{Module, Param};
 use burn::tensor::activation::softmax;
 use burn::tensor::backend::Backend;
+use burn::tensor::module::{attention, attention_fallback};
 use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{Bool, DType, Int, Tensor, TensorData};
 
@@ -133,7 +134,7 @@ impl<B: RwkvBackend> Attention<B> {
         let mut after = memory.clone();
         let y = if slots == 1 && restarts.is_none() {
             // Nothing came before, so no slot is empty and none is of another text.
-            burn::tensor::module::attention(q, k, self.heads(v), None, None, options)
+            attention(q, k, self.heads(v), None, None, options)
         } else {
             let there = memory.clone().narrow(1, 1, slots - 1 + time);
             let keys = self.heads(there.clone().narrow(2, 0, channels));
@@ -147,11 +148,12 @@ impl<B: RwkvBackend> Attention<B> {
                 let positions = memory.clone().narrow(2, 2 * channels, 1) * (gone.neg() + 1.0);
                 after = Tensor::cat(vec![memory.narrow(2, 0, 2 * channels), positions], 2);
             }
-            if time == 1 && !B::PACKS_WEIGHTS {
-                attend_once(q, keys, values, hidden)
-            } else {
-                let hidden = hidden.expand([batch, self.n_head, time, slots - 1 + time]);
-                burn::tensor::module::attention(q, keys, values, Some(hidden), None, options)
+            let everywhere = |x: Tensor<B, 4, Bool>| x.expand([batch, self.n_head, time, slots - 1 + time]);
+            // On GPUs Burn 0.21 was seen to give wrong sums from its fused kernels where slots are masked.
+            match (B::PACKS_WEIGHTS, time) {
+                (true, _) => attention(q, keys, values, Some(everywhere(hidden)), None, options),
+                (false, 1) => attend_once(q, keys, values, hidden),
+                (false, _) => attention_fallback(q, keys, values, Some(everywhere(hidden)), None, options),
             }
         };
         let y = at("attention", joined(y).cast(dtype));
