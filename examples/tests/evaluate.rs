@@ -91,6 +91,8 @@ fn six_tasks_are_scored_and_everything_that_matters_is_in_the_report() {
     assert_eq!(written["versions"]["piqa"], 1);
     assert_eq!(written["higher_is_better"]["lambada_openai"], json!({"acc": true, "perplexity": false}));
     assert_eq!(written["model"]["fingerprint"].as_str().expect("a hash").len(), 32);
+    assert_eq!(written["model"]["tokenizer_hash"].as_str().expect("a hash").len(), 32);
+    assert!(page.contains("sciq (validation instead of test)"), "a split that stands in");
     assert_eq!(written["settings"]["data"]["piqa"].as_array().expect("files").len(), 1);
     let speed = &written["speed"];
     assert!(speed["tokens_read"].as_u64() < speed["tokens_asked"].as_u64());

@@ -66,6 +66,7 @@ fn two_families_are_trained_on_the_same_tokens_and_compared() {
     assert!(refused(&["--sizes", "12"], 2).contains("4x128"));
     assert!(refused(&["--set-rwkv", "train.stepz=3"], 1).contains("steps"));
     assert!(refused(&["--seeds", "0"], 2).contains("--seeds"));
+    assert!(refused(&["--sizes", "1x8,1x8"], 1).contains("--sizes"));
 }
 
 #[test]
@@ -125,6 +126,7 @@ fn time_and_memory_are_measured_along_the_text() {
         support::program("speed").args([&["--model", &missing][..], &curves].concat()).output().expect("starts");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.code() == Some(1) && said.contains("missing.pth") && output.stdout.is_empty(), "{said}");
+    assert!(failure("speed", &["--size", "2x65", "--vocab-size", "40", "--curves", &out], 1).contains("n_head"));
     assert!(failure("speed", &["--size", "2by16"], 2).contains("12x768"));
     assert!(failure("speed", &["--tokens", "4"], 2).contains("--model"));
 }

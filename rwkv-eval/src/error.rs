@@ -10,7 +10,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[non_exhaustive]
 pub enum Error {
     /// A document is not what its task needs.
-    #[error("{}, line {line}: {problem}", file.display())]
+    #[error("{}, {} {line}: {problem}", file.display(), counted(file))]
     Document {
         /// The data file.
         file: PathBuf,
@@ -18,6 +18,16 @@ pub enum Error {
         line: usize,
         /// What is wrong with it, as a clause.
         problem: String,
+    },
+    /// A document's request cannot be asked.
+    #[error("{}, {} {line}: {source}", file.display(), counted(file))]
+    Request {
+        /// The data file.
+        file: PathBuf,
+        /// Which line, or row, from 1.
+        line: usize,
+        /// Why not, as [`Error::Memory`].
+        source: Box<Error>,
     },
     /// There is no data for a task.
     #[error("there is no split {split} of {task} in {}: looked for {looked_for}; {there}", folder.display())]
@@ -49,6 +59,12 @@ pub enum Error {
     /// What the model's library says.
     #[error(transparent)]
     Core(#[from] rwkv_core::error::Error),
+}
+
+/// What a file's documents are counted in: those of JSON and Parquet stand on no line of their own.
+fn counted(file: &Path) -> &'static str {
+    let ending = file.extension().and_then(|ending| ending.to_str());
+    if matches!(ending, Some("json" | "parquet")) { "row" } else { "line" }
 }
 
 impl Error {

@@ -48,8 +48,8 @@ struct Line {
 }
 
 impl Journal {
-    /// Opens a journal, or begins one. `model` is all that answers depend on beside the tokens: the weights' fingerprint and
-    /// their precision.
+    /// Opens a journal, or begins one. `model` is all that answers depend on beside the tokens: the weights' fingerprint,
+    /// their precision, the backend and the library's version.
     ///
     /// # Errors
     /// When the file cannot be read or written, or is something else; then it stays as it was.

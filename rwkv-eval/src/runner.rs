@@ -198,7 +198,7 @@ pub fn ask(
     }
     let mut done = work.resumed;
     progress(done, work.requests);
-    work.tokens_read = model.log_likelihoods(&open, batching, &mut |request, likelihood| {
+    let read = model.log_likelihoods(&open, batching, &mut |request, likelihood| {
         if !likelihood.log_likelihood.is_finite() {
             let (task, document) = owners[request];
             let problem = format!("the model's answer for {} is {}", task.task.name, likelihood.log_likelihood);
@@ -212,6 +212,18 @@ pub fn ask(
         done += times[place];
         progress(done, work.requests);
         Ok(())
+    });
+    work.tokens_read = read.map_err(|error| match error {
+        // The model knows no documents; the longest request is the one that it has no memory for.
+        Error::Memory { tokens, .. } => match open.iter().position(|request| request.input_len() == tokens) {
+            Some(request) => {
+                let (_, document) = owners[request];
+                let (file, line) = (document.file.to_path_buf(), document.line);
+                Error::Request { file, line, source: Box::new(error) }
+            }
+            None => error,
+        },
+        other => other,
     })?;
     let answer = |request: &PreparedRequest| {
         answers[places[&request.tokens]].expect("a model answers every request, or there is an error")
@@ -228,11 +240,16 @@ pub fn ask(
 pub fn files(rows: &[Row]) -> Result<Vec<(String, String)>> {
     let mut paths: Vec<&Arc<Path>> = rows.iter().map(|row| &row.file).collect();
     paths.dedup(); // the rows of a file are together
-    let hashed = |path: &Arc<Path>| {
-        let bytes = std::fs::read(path).map_err(rwkv_core::error::Error::io("read", path.as_ref()))?;
-        Ok((path.display().to_string(), format!("{:032x}", xxh3_128(&bytes))))
-    };
-    paths.into_iter().map(hashed).collect()
+    paths.into_iter().map(|path| Ok((path.display().to_string(), hash_of(path)?))).collect()
+}
+
+/// The XXH3-128 of a file's bytes, as 32 digits.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn hash_of(path: &Path) -> Result<String> {
+    let bytes = std::fs::read(path).map_err(rwkv_core::error::Error::io("read", path))?;
+    Ok(format!("{:032x}", xxh3_128(&bytes)))
 }
 
 /// The values of a task's metrics, with their standard errors; see [`metrics::score`].

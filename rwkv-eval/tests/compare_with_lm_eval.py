@@ -102,7 +102,9 @@ def local(task, args):
     named = (path for path in sorted(root.rglob("*.yaml")) if f"task: {task}" in path.read_text().splitlines())
     config = settings(next(named))
     files = {path.stem: str(path.resolve()) for path in sorted((args.data / task).glob("*.jsonl"))}
-    asked = config.get("test_split") or config["validation_split"]
+    # A task without a test split stays without one: the harness draws worked examples otherwise there.
+    place = "test_split" if config.get("test_split") else "validation_split"
+    asked = config[place]
     if asked not in files:
         asked = next(split for split in ("validation", "test") if split in files)
     # Splits that are not asked are nulled out: the harness would look for them. Examples come from the training split.
@@ -113,8 +115,9 @@ def local(task, args):
         dataset_kwargs={"data_files": files},
         training_split=training if args.num_fewshot else None,
         validation_split=None,
-        test_split=asked,
+        test_split=None,
     )
+    config[place] = asked
     config.pop("tag", None)
     return config
 

@@ -35,7 +35,9 @@ fn refused(name: &str, content: &[u8]) -> String {
 fn json_lines_may_have_blank_ones_and_the_marks_of_windows() {
     let rows = read("test.jsonl", b"\xef\xbb\xbf{\"a\": 1}\r\n\r\n  \n{\"a\": \"x\\ny\"}\r\n{\"a\": null}");
     assert_eq!(rows, [(1, json!({"a": 1})), (4, json!({"a": "x\ny"})), (5, json!({"a": null}))]);
-    assert_eq!(read("test.jsonl", b""), []);
+    for (name, nothing) in [("test.jsonl", "\n \n"), ("test.jsonl", ""), ("test.json", "[]"), ("test.json", "{}")] {
+        assert!(refused(name, nothing.as_bytes()).contains("holds no rows"), "{name} {nothing:?}");
+    }
     // U+2028 ends a line for some programs, not for this format.
     assert_eq!(read("test.jsonl", "{\"a\": \"x\u{2028}y\"}".as_bytes()), [(1, json!({"a": "x\u{2028}y"}))]);
 }
@@ -65,8 +67,18 @@ fn json_has_rows_in_several_shapes() {
     assert!(refused("test.json", b"{\n\"a\": }").contains("line 2 column"));
     assert!(refused("test.json", br#"{"a": [1], "b": []}"#).contains("1 rows in one column and 0 in \"b\""));
     assert!(refused("test.json", br#"{"a": 1}"#).contains("\"a\" is a number"));
-    assert!(refused("test.json", br#"[{"a": 1}, 2]"#).contains("line 2: a row should be an object"));
+    assert!(refused("test.json", br#"[{"a": 1}, 2]"#).contains("test.json, row 2: a row should be an object"));
     assert!(refused("test.json", b"3").contains("a number"));
+    // The hub's viewer gives pages, and cuts long cells.
+    let page = |total: usize, cut: &str| {
+        let rows = format!(
+            r#"{{"row": {{"a": 1}}, "truncated_cells": []}}, {{"row": {{"a": 2}}, "truncated_cells": [{cut}]}}"#
+        );
+        format!(r#"{{"rows": [{rows}], "num_rows_total": {total}, "partial": false}}"#)
+    };
+    assert_eq!(read("test.json", page(2, "").as_bytes()), [(1, json!({"a": 1})), (2, json!({"a": 2}))]);
+    assert!(refused("test.json", page(1838, "").as_bytes()).contains("2 of 1838 rows"));
+    assert!(refused("test.json", page(2, r#""a""#).as_bytes()).contains("in row 2: a;"));
 }
 
 #[test]
@@ -76,7 +88,7 @@ fn structures_and_lists_come_out_of_parquet() {
     let second = json!({"text": ["lichen", "dipper", "granite", "moss"], "label": ["1", "2", "3", "4"]});
     assert_eq!(rows[1].column("choices").expect("a column"), &second);
     assert_eq!(rows[2].text("question").expect("a text"), "Was bedeutet „Fluß“? 川");
-    assert!(rows[0].error("is odd").to_string().contains("test.parquet, line 1: is odd"));
+    assert!(rows[0].error("is odd").to_string().contains("test.parquet, row 1: is odd"));
 }
 
 #[test]
@@ -110,6 +122,11 @@ fn every_type_has_its_value() {
         let rows: Vec<Value> = rows.into_iter().map(|row| Value::Object(row.columns)).collect();
         assert_eq!(rows, expected, "{compression}");
     }
+    let rows = read_split(&fixtures(), "types", "binary").expect("bytes that are text");
+    let expected = [(1, json!({"text": "Fluß", "inner": [{"a": "x"}]})), (2, json!({"text": "", "inner": []}))];
+    assert_eq!(values(&rows), expected);
+    let said = read_split(&fixtures(), "types", "raw").expect_err("bytes that are no text").to_string();
+    assert!(said.contains("raw.parquet, row 2: column text holds bytes"), "{said}");
     let said = read_split(&fixtures(), "types", "zstd").expect_err("no C compiler").to_string();
     assert!(said.contains("zstd.parquet") && said.contains("snappy"), "{said}");
 }

@@ -56,9 +56,12 @@ fn an_evaluation_becomes_files_that_say_the_same() {
     assert_eq!(Evaluation::read(&written.json).expect("a report"), evaluation);
 
     let markdown = std::fs::read_to_string(&written.markdown).expect("Markdown");
-    assert!(markdown.contains("| piqa | 65.00 ± 1.11 | 66.00 ± 1.11 |  | 1,838 | 0 | 1 |"), "{markdown}");
+    assert!(markdown.contains("| piqa | validation | 65.00 ± 1.11 | 66.00 ± 1.11 |  | 1,838 | 0 | 1 |"), "{markdown}");
     assert!(markdown.contains("](<evaluation-accuracy.svg>)"), "{markdown}");
-    assert!(markdown.contains("| lambada_openai | 33.00 ± 0.66 |  | 29.00 ± 0.90 | 5,153 | 0 | 1 |"), "{markdown}");
+    assert!(
+        markdown.contains("| lambada_openai | test | 33.00 ± 0.66 |  | 29.00 ± 0.90 | 5,153 | 0 | 1 |"),
+        "{markdown}"
+    );
 
     let html = std::fs::read_to_string(&written.html).expect("HTML");
     check_page(&html);
@@ -84,6 +87,26 @@ fn a_part_of_the_documents_is_said_to_be_one() {
     evaluation.n_samples.get_mut("piqa").expect("the task").effective = 20;
     let document = evaluation.document();
     assert!(document.warnings[0].contains("piqa (20 of 1,838)"), "{:?}", document.warnings);
+}
+
+#[test]
+fn splits_that_stand_in_and_requests_that_were_cut_are_said() {
+    let mut evaluation = evaluation("m", 1000, 0.0);
+    assert!(evaluation.document().warnings.is_empty());
+    evaluation.settings.splits.insert("sciq".into(), "validation".into());
+    evaluation.n_samples.get_mut("piqa").expect("the task").truncated = 1200;
+    let document = evaluation.document();
+    let [split, cut] = document.warnings.as_slice() else { panic!("{:?}", document.warnings) };
+    assert!(split.ends_with(": sciq (validation instead of test)."), "{split}");
+    assert!(cut.contains("more than 1,024 tokens") && cut.ends_with(": piqa (1,200)."), "{cut}");
+    let setting = |evaluation: &Evaluation, name: &str| {
+        let settings = evaluation.document().settings;
+        settings.into_iter().find(|(key, _)| key.contains(name)).expect("a setting").1
+    };
+    assert_eq!(setting(&evaluation, "resamples"), "1,000");
+    assert_eq!(setting(&evaluation, "tokenizer's hash"), "99887766554433221100");
+    evaluation.settings.resamples = 0;
+    assert_eq!(setting(&evaluation, "resamples"), "none");
 }
 
 #[test]
@@ -171,10 +194,16 @@ fn settings_that_differ_are_said() {
     models[1].1.n_shot.insert("sciq".into(), 5);
     models[1].1.n_samples.get_mut("arc_easy").expect("the task").effective = 20;
     models[1].1.settings.data.insert("winogrande".into(), vec![("other.jsonl".into(), "ffff".into())]);
+    models[1].1.settings.splits.insert("arc_challenge".into(), "validation".into());
+    models[1].1.model.tokenizer_hash = "ffff".into();
+    // No examples are drawn for the first, so its seed is nothing that scores depend on.
+    models[1].1.settings.seed = 7;
     let warnings = Comparison::new(&models, Vec::new()).expect("a comparison").warnings;
     let expected = [
         "The context's start differs: small reference, large harness.",
         "The limit of documents differs: small none, large 20.",
+        "The tokenizer differs: small 998877665544, large ffff.",
+        "The split of arc_challenge differs: small test, large validation.",
         "The number of documents of arc_easy differs: small 2376, large 20.",
         "The version of piqa differs: small 1, large 2.",
         "The number of examples before a question of sciq differs: small 0, large 5.",
@@ -182,7 +211,16 @@ fn settings_that_differ_are_said() {
     ];
     assert_eq!(warnings, expected);
     let beside = Comparison::new(&models, select("rwkv").collect()).expect("a comparison").warnings;
-    assert_eq!(beside.len(), expected.len() + 3, "{beside:?}");
+    assert_eq!(beside.len(), expected.len() + 4, "{beside:?}");
+    let stand_in = "large was asked split validation of arc_challenge, the paper's models test.";
+    assert!(beside.iter().any(|warning| warning == stand_in), "{beside:?}");
+
+    models[0].1.n_shot.insert("sciq".into(), 5);
+    models[0].1.model.tokenizer_hash.clear();
+    let warnings = Comparison::new(&models, Vec::new()).expect("a comparison").warnings;
+    let seed = "The seed of the examples before a question differs: small 1234, large 7.";
+    assert!(warnings.iter().any(|warning| warning == seed), "{warnings:?}");
+    assert!(!warnings.iter().any(|warning| warning.contains("tokenizer")), "an old file has no hash: {warnings:?}");
 }
 
 #[test]

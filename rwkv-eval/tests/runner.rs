@@ -17,12 +17,14 @@ use std::path::Path;
 struct MadeUp<F> {
     answer: F,
     fails_after: Option<usize>,
+    /// Tokens of a request that there is memory for.
+    most: usize,
     asked: RefCell<Vec<TokenRequest>>,
 }
 
 impl<F: Fn(&TokenRequest) -> Likelihood> MadeUp<F> {
     fn new(answer: F) -> Self {
-        Self { answer, fails_after: None, asked: RefCell::default() }
+        Self { answer, fails_after: None, most: usize::MAX, asked: RefCell::default() }
     }
 }
 
@@ -32,6 +34,10 @@ impl<F: Fn(&TokenRequest) -> Likelihood> LanguageModel for MadeUp<F> {
     }
 
     fn log_likelihoods(&self, requests: &[TokenRequest], _: &Batching, finished: &mut Finished<'_>) -> Result<usize> {
+        let longest = requests.iter().map(TokenRequest::input_len).max().unwrap_or_default();
+        if longest > self.most {
+            return Err(Error::Memory { tokens: longest, needed: 2, allowed: 1 });
+        }
         // The last first: answers may come in any order.
         for (done, (i, request)) in requests.iter().enumerate().rev().enumerate() {
             if self.fails_after == Some(done) {
@@ -177,16 +183,43 @@ fn examples_come_before_the_question_and_are_those_of_the_harness() {
     let (pool, questions) = (rows(&pool), rows(&questions));
     let prepared =
         runner::prepare(task, &questions, (&pool, false), &ByteTokenizer::default(), &asking).expect("prepared");
-    // random.Random(1234): sample(range(30), 2) twice.
+    // random.Random(1234): sample(range(30), 3)[:2] twice, since PIQA has no test split.
     let example = |i: usize| format!("Question: g{i}\nAnswer: {}\n\n", ["yes", "no"][i % 2]);
-    for (document, drawn) in [[24, 14], [3, 0]].into_iter().enumerate() {
+    for (document, drawn) in [[24, 14], [0, 2]].into_iter().enumerate() {
         let expected = format!("{}{}Question: q{document}\nAnswer:", example(drawn[0]), example(drawn[1]));
         assert_eq!(text(&prepared, document, 1), (expected, " b".to_owned()));
     }
 
-    let few = runner::prepare(task, &questions, (&pool[..1], false), &ByteTokenizer::default(), &asking);
+    let few = runner::prepare(task, &questions, (&pool[..2], false), &ByteTokenizer::default(), &asking);
     let said = few.expect_err("refused").to_string();
-    assert!(said.contains("num_fewshot") && said.contains("piqa") && said.contains("train"), "{said}");
+    assert!(said.contains("num_fewshot") && said.contains("2 in split train of piqa"), "{said}");
+    assert!(said.contains("at least 3 rows"), "one more is drawn: {said}");
+
+    // 50 rows, four documents: the draws of lm_eval 0.4 itself.
+    let pool: Vec<Value> = (0..50).map(|i| piqa(&format!("g{i}"), "yes", "no", i % 2)).collect();
+    let questions: Vec<Value> = (0..4).map(|i| piqa(&format!("q{i}"), "a", "b", 0)).collect();
+    let (pool, questions) = (rows(&pool), rows(&questions));
+    let prepared =
+        runner::prepare(task, &questions, (&pool, false), &ByteTokenizer::default(), &asking).expect("prepared");
+    for (document, drawn) in [[49, 28], [0, 5], [2, 42], [5, 6]].into_iter().enumerate() {
+        let expected = format!("{}{}Question: q{document}\nAnswer:", example(drawn[0]), example(drawn[1]));
+        assert_eq!(text(&prepared, document, 0).0, expected);
+    }
+
+    // A task with a test split: sample(range(30), 2) twice.
+    let science = |i: usize| {
+        json!({"support": "", "question": format!("g{i}"), "distractor1": "x", "distractor2": "y",
+        "distractor3": "z", "correct_answer": "w"})
+    };
+    let pool: Vec<Value> = (0..30).map(science).collect();
+    let (sciq, pool) = (Task::named("sciq").expect("a task"), rows(&pool));
+    let prepared =
+        runner::prepare(sciq, &pool[..2], (&pool, false), &ByteTokenizer::default(), &asking).expect("prepared");
+    for (document, drawn) in [[24, 14], [3, 0]].into_iter().enumerate() {
+        let question = |i: usize| format!("\nQuestion: g{i}\nAnswer:");
+        let expected = format!("{} w\n\n{} w\n\n{}", question(drawn[0]), question(drawn[1]), question(document));
+        assert_eq!(text(&prepared, document, 0).0, expected);
+    }
 
     // From the split that is asked: never the document itself.
     let words: Vec<Value> = (0..4).map(|i| json!({"text": format!("word number{i}")})).collect();
@@ -238,4 +271,18 @@ fn what_cannot_be_asked_names_its_document() {
     let model = MadeUp::new(|_: &TokenRequest| Likelihood { log_likelihood: f64::NAN, is_greedy: false });
     let said = ask(&model, &prepared, None).expect_err("refused").to_string();
     assert!(said.starts_with("made-up/test.jsonl, line 1: ") && said.contains("NaN"), "{said}");
+}
+
+#[test]
+fn a_request_that_memory_does_not_hold_names_its_document() {
+    let columns = [piqa("g", "a", "b", 0), piqa("a longer goal", "a", "the longest", 0), piqa("long", "a", "b", 0)];
+    let prepared = [prepare("piqa", &columns, &Asking::default()).expect("prepared")];
+    let length = |place: usize| prepared[0].documents[place].requests[1].tokens.input_len();
+    let model = MadeUp { most: length(2), ..MadeUp::new(uniform) };
+    let error = ask(&model, &prepared, None).expect_err("refused");
+    let Error::Request { source, .. } = &error else { panic!("{error}") };
+    assert!(matches!(**source, Error::Memory { tokens, .. } if tokens == length(1)), "{error}");
+    let said = error.to_string();
+    assert!(said.starts_with("made-up/test.jsonl, line 2: a request of ") && said.contains("2 MB"), "{said}");
+    ask(&MadeUp { most: length(1), ..MadeUp::new(uniform) }, &prepared, None).expect("enough");
 }

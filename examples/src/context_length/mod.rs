@@ -76,6 +76,7 @@ fn context_length<B: RwkvBackend>(args: &Args, backend: Backend, device: &B::Dev
     let text = std::fs::read_to_string(&args.text).map_err(Error::io("read", &args.text))?;
     let options = Options { lengths: args.lengths.clone(), targets: args.targets, windows: args.windows };
     let mut models = Vec::new();
+    let mut settings = Vec::new();
     for (i, path) in args.model.iter().enumerate() {
         let path = model::resolve(path)?;
         let loaded = model::open(&path, None)?.model::<B>(device)?;
@@ -83,17 +84,22 @@ fn context_length<B: RwkvBackend>(args: &Args, backend: Backend, device: &B::Dev
         let tokens = tokenizer.encode(&text).map_err(|error| Failure(format!("{}: {error}", args.text.display())))?;
         // As `train` splits it, so that 0.1 is what it held out by default.
         let first = tokens.len() - (args.last * tokens.len() as f64).ceil() as usize;
+        settings.push((
+            format!("model {}", i + 1),
+            format!("{}, weights {}", serde_json::to_string(&loaded.config())?, loaded.fingerprint()),
+        ));
         let label = args.labels.get(i).cloned().unwrap_or_else(|| name(&path));
         let mut shown = Shown::new(&label);
         let measured = measure(&loaded, &label, &tokens[first..], &options, &mut |done, total| shown.at(done, total));
         models.push(measured.map_err(|error| Failure(format!("{}: {error}", args.text.display())))?);
     }
     let file_name = args.text.file_name().unwrap_or_default().to_string_lossy();
-    let settings = vec![
+    settings.extend([
         ("text".to_owned(), format!("the last {} of {file_name}", args.last)),
         ("windows at most".to_owned(), args.windows.to_string()),
         ("targets of a window".to_owned(), args.targets.to_string()),
-    ];
+        ("precision".to_owned(), "f32".to_owned()),
+    ]);
     let result = ContextLengths { models, settings, provenance: Provenance::of_this_process(backend.name()) };
     let document = result.document();
     let written = document.write(&args.out, "context_length", &result)?;

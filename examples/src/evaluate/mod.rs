@@ -62,7 +62,12 @@ fn evaluate<B: RwkvBackend>(args: &Args, backend: Backend, device: B::Device) ->
 
     let fingerprint = model.fingerprint().to_string();
     let mut journal = match &args.out {
-        Some(out) => Some(Journal::open(&journal_of(out), &format!("{fingerprint} {}", args.model.dtype.name()))?),
+        Some(out) => {
+            let (dtype, backend) = (args.model.dtype.name(), backend.name());
+            // Another version may compute otherwise, and backends round each in its way.
+            let answers_of = format!("{fingerprint} {dtype} {backend} {}", env!("CARGO_PKG_VERSION"));
+            Some(Journal::open(&journal_of(out), &answers_of)?)
+        }
         None => None,
     };
     let batching =
@@ -118,8 +123,8 @@ fn model_info<B: RwkvBackend>(
     path: &Path,
     fingerprint: String,
 ) -> Result<ModelInfo, Failure> {
-    let tokenizer = args.tokenizer.clone();
     let beside = || rwkv_core::checkpoint::model_file(path).with_file_name(rwkv_core::checkpoint::TOKENIZER_FILE);
+    let tokenizer = args.tokenizer.clone().unwrap_or_else(beside);
     let config = model.config();
     Ok(ModelInfo {
         name: args.model.model.display().to_string(),
@@ -127,7 +132,8 @@ fn model_info<B: RwkvBackend>(
         parameters: config.num_params(),
         config: serde_json::to_value(&config)?,
         dtype: args.model.dtype.name().to_owned(),
-        tokenizer: tokenizer.unwrap_or_else(beside).display().to_string(),
+        tokenizer: tokenizer.display().to_string(),
+        tokenizer_hash: runner::hash_of(&tokenizer)?,
     })
 }
 

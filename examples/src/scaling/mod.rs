@@ -24,8 +24,8 @@ const ALL: usize = 1 << 40;
 /// Trains RWKV-4 and a Transformer of equal size, at several sizes, on the same tokens, and compares their losses.
 ///
 /// Writes scaling.json, .md, .html and charts into --out, and every run into a folder there. What is trained already is not trained
-/// again, and a run that was interrupted goes on. The recipe is that of `train`, whose flags all hold; of the sizes only those
-/// under --sizes do.
+/// again, and a run that was interrupted goes on. The recipe is that of `train` and takes its flags, but for the sizes; without
+/// --config the held-out text is looked at ten times, all of it.
 #[derive(Parser)]
 struct Args {
     /// Layers and widths, from small to large.
@@ -92,11 +92,18 @@ pub fn main() -> ExitCode {
 
 fn scaling<B: RwkvAutodiffBackend>(args: &Args, backend: Backend, device: &B::Device) -> Result<(), Failure> {
     let mut common = args.recipe.config(args.config.as_deref())?;
-    let steps = common.train.steps;
+    let (train, usual) = (&mut common.train, RunConfig::default().train);
     if args.config.is_none() {
-        // Ten looks on the way, at all of the held-out text.
-        (common.train.val_every, common.train.val_windows) = ((steps / 10).max(1), ALL);
-        (common.train.save_every, common.train.keep) = ((steps / 4).max(1), 1);
+        // Ten looks on the way, at all of the held-out text, unless something else is asked for.
+        let steps = train.steps;
+        let or = |asked: &mut usize, usual: usize, here: usize| *asked = if *asked == usual { here } else { *asked };
+        or(&mut train.val_every, usual.val_every, (steps / 10).max(1));
+        or(&mut train.val_windows, usual.val_windows, ALL);
+        or(&mut train.save_every, usual.save_every, (steps / 4).max(1));
+        or(&mut train.keep, usual.keep, 1);
+    }
+    if let Some(twice) = args.sizes.iter().enumerate().find(|(i, size)| args.sizes[..*i].contains(size)) {
+        return Err(Failure(format!("--sizes names {}x{} twice", twice.1.0, twice.1.1)));
     }
     let plans = plans(args, &common)?;
     let jobs = Jobs::new(backend)?;

@@ -3,7 +3,7 @@
 use super::{Args, Which, load};
 use crate::{Backend, Failure, report};
 use rwkv_core::config::RwkvConfig;
-use rwkv_core::model::Rwkv;
+use rwkv_core::model::{Precision, Rwkv};
 use rwkv_core::ops::RwkvBackend;
 use rwkv_core::provenance::Provenance;
 use rwkv_eval::speed::{Curves, OfModel, Options, measure};
@@ -12,11 +12,22 @@ use std::process::{Command, Stdio};
 
 /// Measures each model in a process of its own, so that neither finds memory that the other left, and reports both.
 pub(super) fn compare(args: &Args, backend: Backend, out: &Path) -> Result<(), Failure> {
+    if args.dtype != Precision::F32 {
+        return Err(Failure("curves are measured in f32, as the paper's are; leave --dtype out".to_owned()));
+    }
+    let (own, other) = (args.sizes()?, equal(&args.sizes()?)?);
     let models = [Which::Itself, Which::Transformer].map(child).into_iter().collect::<Result<Vec<_>, _>>()?;
     let settings = vec![
         ("tokens written".to_owned(), args.tokens.to_string()),
         ("repetitions".to_owned(), args.repeats.to_string()),
         ("precision".to_owned(), args.dtype.name().to_owned()),
+        ("the model".to_owned(), serde_json::to_string(&own)?),
+        ("the Transformer".to_owned(), serde_json::to_string(&other)?),
+        (
+            "weights".to_owned(),
+            if args.model.is_some() { "a file's; the Transformer's random" } else { "random" }.to_owned(),
+        ),
+        ("seed".to_owned(), args.seed.to_string()),
         ("threads".to_owned(), std::thread::available_parallelism().map_or(1, usize::from).to_string()),
     ];
     let curves = Curves { models, settings, provenance: Provenance::of_this_process(backend.name()) };
@@ -40,11 +51,15 @@ fn child(which: Which) -> Result<OfModel, Failure> {
 /// The child's part: its curves on stdout as JSON.
 pub(super) fn measure_one<B: RwkvBackend>(args: &Args, which: Which, device: &B::Device) -> Result<(), Failure> {
     let (model, label) = match which {
-        Which::Itself => (load::<B>(args, device)?, "RWKV-4"),
+        Which::Itself => {
+            let model = load::<B>(args, device)?;
+            let label = if model.config().mixers.are_rwkv4() { "RWKV-4" } else { "the model" };
+            (model, label)
+        }
         Which::Transformer => {
             let config = args.sizes()?;
             // Only shapes matter.
-            let model = Rwkv::new(&equal(&config), args.seed, device);
+            let model = Rwkv::new(&equal(&config)?, args.seed, device);
             (super::randomised(model), "Transformer")
         }
     };
@@ -62,9 +77,11 @@ pub(super) fn measure_one<B: RwkvBackend>(args: &Args, which: Which, device: &B:
 }
 
 /// A Transformer of as many layers, of the same width and with as many parameters.
-fn equal(config: &RwkvConfig) -> RwkvConfig {
+fn equal(config: &RwkvConfig) -> Result<RwkvConfig, Failure> {
     let RwkvConfig { vocab_size, n_layer, n_embd, .. } = *config;
-    // Pythia's heads have 64 channels; narrower models have one.
-    let heads = (n_embd / 64).max(1);
-    RwkvConfig::gpt_neox(vocab_size, n_layer, n_embd, heads).with_params_near(config.num_params())
+    // Pythia's heads have 64 channels; here they have as many or more, in even numbers.
+    let heads = (1..=(n_embd / 64).max(1)).rev().find(|heads| n_embd.is_multiple_of(2 * heads)).unwrap_or(1);
+    let config = RwkvConfig::gpt_neox(vocab_size, n_layer, n_embd, heads).with_params_near(config.num_params());
+    config.validate()?;
+    Ok(config)
 }

@@ -82,6 +82,9 @@ impl<B: Backend> State<B> {
         config: &RwkvConfig,
         device: &B::Device,
     ) -> Result<Self> {
+        if !config.mixers.are_rwkv4() {
+            return Err(Error::config("model", "RWKV-4, whose states these are", "one with other mixers"));
+        }
         if rows.len() != 5 * config.n_layer {
             return Err(Error::config("state", format!("{} vectors", 5 * config.n_layer), rows.len()));
         }

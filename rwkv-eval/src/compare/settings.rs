@@ -21,12 +21,21 @@ pub(super) fn warnings(evaluations: &[(String, Evaluation)], with_paper: bool) -
     compare("The length of requests", &|e| Some(e.settings.max_length.to_string()));
     // Weights of one model in several precisions have one hash, so this is what is compared then.
     compare("The weights' precision", &|e| Some(e.model.dtype.clone()));
+    // Files of versions that did not write a hash tell nothing.
+    compare("The tokenizer", &|e| {
+        let hash = &e.model.tokenizer_hash;
+        (!hash.is_empty()).then(|| short(hash).to_owned())
+    });
+    compare("The seed of the examples before a question", &|e| {
+        e.n_shot.values().any(|shots| *shots > 0).then(|| e.settings.seed.to_string())
+    });
     let tasks: BTreeSet<&String> = evaluations.iter().flat_map(|(_, evaluation)| evaluation.results.keys()).collect();
     for task in &tasks {
         compare(&format!("The number of examples before a question of {task}"), &|e| {
             Some(e.n_shot.get(*task)?.to_string())
         });
         compare(&format!("The version of {task}"), &|e| Some(e.versions.get(*task)?.to_string()));
+        compare(&format!("The split of {task}"), &|e| e.settings.splits.get(*task).cloned());
         compare(&format!("The number of documents of {task}"), &|e| {
             Some(e.n_samples.get(*task)?.effective.to_string())
         });
@@ -36,6 +45,7 @@ pub(super) fn warnings(evaluations: &[(String, Evaluation)], with_paper: bool) -
         });
     }
     if with_paper {
+        let of_paper = |task: &str| COLUMNS.iter().any(|(of_column, _)| *of_column == task);
         for (label, evaluation) in evaluations {
             if evaluation.settings.context_start != "reference" {
                 warnings.push(format!(
@@ -45,11 +55,16 @@ pub(super) fn warnings(evaluations: &[(String, Evaluation)], with_paper: bool) -
                 ));
             }
             for (task, samples) in &evaluation.n_samples {
-                if samples.effective < samples.original && COLUMNS.iter().any(|(of_paper, _)| of_paper == task) {
+                if samples.effective < samples.original && of_paper(task) {
                     warnings.push(format!(
                         "{label} was asked {} of {} documents of {task}, the paper's models all.",
                         samples.effective, samples.original
                     ));
+                }
+            }
+            for task in evaluation.results.keys().filter(|task| of_paper(task)) {
+                if let Some((split, own)) = evaluation.stand_in(task) {
+                    warnings.push(format!("{label} was asked split {split} of {task}, the paper's models {own}."));
                 }
             }
             for (task, shots) in evaluation.n_shot.iter().filter(|(_, shots)| **shots > 0) {

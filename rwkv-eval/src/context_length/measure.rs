@@ -104,6 +104,9 @@ pub fn measure<B: RwkvBackend>(
             by_position = positions(&losses);
         }
     }
+    if of_length.iter().flatten().any(|loss| !loss.is_finite()) {
+        return Err(Error::config("loss", "a number", "none: the model's weights or logits are not finite"));
+    }
     let at = |(&ctx_len, losses): (&usize, &Vec<f64>)| {
         let (loss, stderr) = mean_and_stderr(losses);
         let changes: Vec<f64> = losses.iter().zip(&of_length[0]).map(|(now, first)| now - first).collect();

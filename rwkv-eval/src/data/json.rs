@@ -33,15 +33,34 @@ fn of_object(mut object: Map<String, Value>) -> std::result::Result<Vec<Value>, 
         if object.get(name).is_some_and(holds_rows)
             && let Some(Value::Array(rows)) = object.remove(name)
         {
-            // The hub's viewer puts a row's number beside the row.
-            let inner = |mut row: Value| match row.get_mut("row") {
-                Some(inner) if name == "rows" => inner.take(),
-                _ => row,
+            return match name {
+                "rows" => of_viewer(rows, object.get("num_rows_total")),
+                _ => Ok(rows),
             };
-            return Ok(rows.into_iter().map(inner).collect());
         }
     }
     of_columns(object)
+}
+
+/// What the hub's viewer returns: a row's number, and which of its cells were cut short, beside the row. It gives a page of
+/// a split at a time.
+fn of_viewer(rows: Vec<Value>, total: Option<&Value>) -> std::result::Result<Vec<Value>, String> {
+    let there = rows.len();
+    if let Some(total) = total.and_then(Value::as_u64).filter(|total| *total > there as u64) {
+        return Err(format!("holds {there} of {total} rows: a page of the hub's viewer; take all of them"));
+    }
+    let inner = |(place, mut row): (usize, Value)| {
+        let Some(inner) = row.get_mut("row").map(Value::take) else { return Ok(row) };
+        match row.get("truncated_cells").and_then(Value::as_array) {
+            Some(cut) if !cut.is_empty() => {
+                let columns: Vec<&str> = cut.iter().filter_map(Value::as_str).collect();
+                let (row, columns) = (place + 1, columns.join(", "));
+                Err(format!("has cells that the hub's viewer cut short, in row {row}: {columns}; take the data itself"))
+            }
+            _ => Ok(inner),
+        }
+    };
+    rows.into_iter().enumerate().map(inner).collect()
 }
 
 fn of_columns(columns: Map<String, Value>) -> std::result::Result<Vec<Value>, String> {

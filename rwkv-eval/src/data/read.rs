@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 ///
 /// # Errors
 /// [`Error::NoSplit`] that lists what is there; [`Error::Document`] for a broken line or row; [`Error::Core`] for a file that
-/// cannot be read, or a shard that is missing.
+/// cannot be read, a shard that is missing, or a split without rows.
 ///
 /// # Example
 /// ```
@@ -29,10 +29,15 @@ use std::path::{Path, PathBuf};
 /// ```
 pub fn read_split(dir: &Path, task: &str, split: &str) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
-    for file in split_files(dir, task, split)? {
-        rows.extend(read_rows(&file)?);
+    let files = split_files(dir, task, split)?;
+    for file in &files {
+        rows.extend(read_rows(file)?);
     }
-    Ok(rows)
+    // A shard may be empty, a split may not.
+    match files.last() {
+        Some(file) if rows.is_empty() => Err(CoreError::format(file, "holds no rows").into()),
+        _ => Ok(rows),
+    }
 }
 
 /// The rows of one file: JSON lines, JSON or Parquet, by its ending.

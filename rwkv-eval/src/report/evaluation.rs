@@ -59,6 +59,9 @@ pub struct ModelInfo {
     pub dtype: String,
     /// Its tokenizer's file.
     pub tokenizer: String,
+    /// The XXH3-128 of that file's bytes; empty in files of versions that did not write it.
+    #[serde(default)]
+    pub tokenizer_hash: String,
 }
 
 /// How the model was asked.

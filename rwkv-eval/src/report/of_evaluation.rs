@@ -4,6 +4,7 @@ use super::dots::dots;
 use super::show::{self, count, date, heading, is_share, metric_names};
 use super::{Cell, Column, Document, Evaluation, Number, Part, Section, Table};
 use crate::error::Result;
+use crate::task::Task;
 use rwkv_core::error::Error;
 use rwkv_core::provenance::Provenance;
 use std::collections::BTreeMap;
@@ -56,6 +57,26 @@ impl Evaluation {
             let problem = "Not all documents were asked, so these are no scores of the whole tasks";
             document.warnings.push(format!("{problem}: {}.", cut.join(", ")));
         }
+        let stand_ins: Vec<String> = (self.results.keys())
+            .filter_map(|task| {
+                let (split, own) = self.stand_in(task)?;
+                Some(format!("{task} ({split} instead of {own})"))
+            })
+            .collect();
+        if !stand_ins.is_empty() {
+            let problem =
+                "Another split was asked than the task's own, so these are no scores to set beside published ones";
+            document.warnings.push(format!("{problem}: {}.", stand_ins.join(", ")));
+        }
+        let truncated: Vec<String> = (self.n_samples.iter())
+            .filter(|(_, samples)| samples.truncated > 0)
+            .map(|(task, samples)| format!("{task} ({})", count(samples.truncated)))
+            .collect();
+        if !truncated.is_empty() {
+            let most = count(self.settings.max_length);
+            let problem = format!("Requests of more than {most} tokens lost their beginning");
+            document.warnings.push(format!("{problem}: {}.", truncated.join(", ")));
+        }
         let metrics = metric_names(self.results.values());
         let mut parts = vec![Part::Table(self.table(&metrics))];
         parts.extend(self.figure(&metrics));
@@ -66,13 +87,21 @@ impl Evaluation {
         document
     }
 
+    /// The split of a task that was asked and the task's own, where they are not the same.
+    pub(crate) fn stand_in(&self, task: &str) -> Option<(&str, &'static str)> {
+        let split = self.settings.splits.get(task)?;
+        let own = Task::named(task).ok()?.split;
+        (split != own).then_some((split, own))
+    }
+
     fn table(&self, metrics: &[&str]) -> Table {
-        let mut table = Table::new([Column::text("task")]);
+        let mut table = Table::new([Column::text("task"), Column::text("split")]);
         table.columns.extend(metrics.iter().map(|metric| Column::number(heading(metric))));
         table.columns.extend(["documents", "shots", "version"].map(Column::number));
         let number = |number: usize| Cell::text(count(number));
         for (task, scores) in &self.results {
-            let mut row = vec![Cell::text(task)];
+            let split = self.settings.splits.get(task).map_or(Cell::Empty, Cell::text);
+            let mut row = vec![Cell::text(task), split];
             row.extend(metrics.iter().map(|metric| Cell::from(show::metric(scores, metric))));
             row.push(self.n_samples.get(task).map_or(Cell::Empty, |samples| number(samples.effective)));
             row.push(self.n_shot.get(task).map_or(Cell::Empty, |shots| number(*shots)));
@@ -114,6 +143,7 @@ impl Evaluation {
 
     fn settings_in_words(&self) -> Vec<(String, String)> {
         let (model, settings) = (&self.model, &self.settings);
+        let hash = &model.tokenizer_hash;
         let mut rows = vec![
             ("model", model.name.clone()),
             ("weights' hash", model.fingerprint.clone()),
@@ -121,12 +151,17 @@ impl Evaluation {
             ("sizes", in_words(&model.config)),
             ("weights in", model.dtype.clone()),
             ("tokenizer", model.tokenizer.clone()),
+            ("tokenizer's hash", if hash.is_empty() { "unknown".to_owned() } else { hash.clone() }),
             ("context start", settings.context_start.clone()),
             ("limit", settings.limit.map_or("none".to_owned(), count)),
             ("requests at once", count(settings.batch_size)),
             ("tokens of a request at most", count(settings.max_length)),
             ("common beginnings read once", yes_or_no(settings.prefix_sharing)),
-            ("seed", settings.seed.to_string()),
+            ("seed of the worked examples", settings.seed.to_string()),
+            (
+                "resamples behind a perplexity's error",
+                if settings.resamples == 0 { "none".to_owned() } else { count(settings.resamples) },
+            ),
         ];
         let data = |(task, files): (&String, &Vec<(String, String)>)| {
             let files = files.iter().map(|(file, hash)| format!("{file} ({hash})")).collect::<Vec<_>>();

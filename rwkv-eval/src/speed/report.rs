@@ -28,7 +28,7 @@ impl Curves {
                     let grown = |at: &super::Written| Some((at.tokens as f64, at.grown_bytes? as f64 / MEGABYTE));
                     model.writing.iter().filter_map(grown).collect()
                 }),
-                "What the process took of main memory beyond what it had before the first token, each model in a process of \
+                "What the process took of main memory (not of a GPU's) beyond what it had before the first token, each model in a process of \
                  its own.",
             ));
         }

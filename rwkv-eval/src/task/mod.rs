@@ -33,6 +33,8 @@ pub struct Task {
     pub split: &'static str,
     /// The split that worked examples are drawn from.
     pub few_shot_split: &'static str,
+    /// Whether the harness's settings of the task name a test split. Without one, it draws an example more than it shows.
+    pub has_test_split: bool,
     /// What is reported.
     pub metrics: &'static [Metric],
     /// From a row to a document.

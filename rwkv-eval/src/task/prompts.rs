@@ -91,8 +91,12 @@ pub(super) fn headqa(row: &Row) -> Result<Document> {
     let choices = match answers.get("atext") {
         Some(texts) => strings(row, "answers.atext", texts)?,
         None => {
-            let texts = answers.as_array().map(|answers| answers.iter().filter_map(|answer| answer.get("atext")));
-            let texts = texts.ok_or_else(|| row.error("column answers should be a list"))?.cloned().collect();
+            let answers = answers.as_array().ok_or_else(|| row.error("column answers should be a list"))?;
+            let text = |(place, answer): (usize, &Value)| {
+                let missing = || row.error(format!("answer {} of column answers has no part atext", place + 1));
+                answer.get("atext").cloned().ok_or_else(missing)
+            };
+            let texts = answers.iter().enumerate().map(text).collect::<Result<_>>()?;
             strings(row, "answers.atext", &Value::Array(texts))?
         }
     };
@@ -285,7 +289,7 @@ mod tests {
     #[test]
     fn bad_rows_name_their_line() {
         type Prompt = fn(&Row) -> Result<Document>;
-        let cases: [(Prompt, Value, &str); 9] = [
+        let cases: [(Prompt, Value, &str); 11] = [
             (lambada, json!({"test": "x"}), "no column text; the row has test"),
             (lambada, json!({"text": 3}), "column text should be text and is 3"),
             (piqa, json!({"goal": "g", "sol1": "", "sol2": "b", "label": 0}), "choice 1 of 2 is empty"),
@@ -311,6 +315,12 @@ mod tests {
                 json!({"question": "q", "answerKey": "A", "choices": {"text": ["a", "b"], "label": ["A"]}}),
                 "2 texts and 1 labels",
             ),
+            (
+                headqa,
+                json!({"qtext": "q", "ra": 1, "answers": [{"atext": "a"}, {"aid": 2}, {"atext": "c"}]}),
+                "answer 2 of column answers has no part atext",
+            ),
+            (headqa, json!({"qtext": "q", "ra": 1, "answers": {"aid": [1, 2]}}), "column answers should be a list"),
         ];
         for (prompt, columns, expected) in cases {
             let said = prompt(&row(columns)).expect_err("refused").to_string();

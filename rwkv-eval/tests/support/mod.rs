@@ -3,6 +3,7 @@
 
 use rwkv_core::provenance::Provenance;
 use rwkv_eval::report::{Evaluation, ModelInfo, Samples, Settings, Speed};
+use rwkv_eval::task::Task;
 use std::collections::BTreeMap;
 
 const TASKS: [(&str, f64, usize); 6] = [
@@ -13,6 +14,10 @@ const TASKS: [(&str, f64, usize); 6] = [
     ("arc_challenge", 0.24, 1172),
     ("sciq", 0.77, 1000),
 ];
+
+fn own_split(task: &str) -> String {
+    Task::named(task).expect("a task").split.to_owned()
+}
 
 /// An evaluation of the six tasks; accuracies are moved by `shift`.
 pub fn evaluation(name: &str, parameters: usize, shift: f64) -> Evaluation {
@@ -51,6 +56,7 @@ pub fn evaluation(name: &str, parameters: usize, shift: f64) -> Evaluation {
             config: serde_json::json!({"n_layer": 12, "n_embd": 768, "vocab_size": 50277}),
             dtype: "f32".to_owned(),
             tokenizer: "20B_tokenizer.json".to_owned(),
+            tokenizer_hash: "99887766554433221100".to_owned(),
         },
         settings: Settings {
             context_start: "reference".to_owned(),
@@ -60,7 +66,7 @@ pub fn evaluation(name: &str, parameters: usize, shift: f64) -> Evaluation {
             prefix_sharing: true,
             seed: 1234,
             resamples: 1000,
-            splits: TASKS.iter().map(|(task, ..)| (by_task(task), "test".to_owned())).collect(),
+            splits: TASKS.iter().map(|(task, ..)| (by_task(task), own_split(task))).collect(),
             data: TASKS
                 .iter()
                 .map(|(task, ..)| {

@@ -106,7 +106,9 @@ impl Mixers {
     /// [`Error::Config`] for heads that do not divide `dim_att` into even parts.
     pub(crate) fn validate(&self, config: &RwkvConfig) -> Result<()> {
         match self.sequence {
-            SequenceMixerKind::Attention { n_head } if n_head == 0 || !config.dim_att.is_multiple_of(2 * n_head) => {
+            SequenceMixerKind::Attention { n_head }
+                if n_head == 0 || n_head > config.dim_att || !config.dim_att.is_multiple_of(2 * n_head) =>
+            {
                 let expected = format!("a number of heads that divides dim_att, {}, into even parts", config.dim_att);
                 Err(Error::config("n_head", expected, n_head))
             }
