@@ -149,7 +149,7 @@ impl<B: RwkvBackend> Attention<B> {
                 after = Tensor::cat(vec![memory.narrow(2, 0, 2 * channels), positions], 2);
             }
             let everywhere = |x: Tensor<B, 4, Bool>| x.expand([batch, self.n_head, time, slots - 1 + time]);
-            // On GPUs Burn 0.21 was seen to give wrong sums from its fused kernels where slots are masked.
+            // On GPUs Burn 0.21 may take fused kernels whose causal mask does not know of slots before the queries.
             match (B::PACKS_WEIGHTS, time) {
                 (true, _) => attention(q, keys, values, Some(everywhere(hidden)), None, options),
                 (false, 1) => attend_once(q, keys, values, hidden),
@@ -212,7 +212,8 @@ fn hidden<B: RwkvBackend>(
     restarts: Option<&LayerRestarts<'_, B>>,
 ) -> Tensor<B, 4, Bool> {
     let [batch, slots, _] = positions.dims();
-    let empty = positions.reshape([batch, 1, 1, slots]).equal_elem(0.0);
+    // One row a query: on wgpu a mask that is spread over queries and heads at once was seen to hide other slots.
+    let empty = positions.reshape([batch, 1, 1, slots]).repeat_dim(2, time).equal_elem(0.0);
     let Some(restarts) = restarts else { return empty };
     let own = restarts.texts(time); // [B, T], 0 for the text that goes on from the memory
     let device = own.device();
@@ -222,7 +223,7 @@ fn hidden<B: RwkvBackend>(
     };
     let (own, all) = (own.reshape([batch, 1, time, 1]), all.reshape([batch, 1, 1, slots]));
     let other = own.expand([batch, 1, time, slots]).not_equal(all.expand([batch, 1, time, slots]));
-    other.bool_or(empty.expand([batch, 1, time, slots]))
+    other.bool_or(empty)
 }
 
 /// The rotation of a stretch of positions.
