@@ -10,6 +10,7 @@ use crate::{Backend, Failure, report, run, with_backend};
 use args::Args;
 use clap::Parser;
 use data::Data;
+use rwkv_core::error::Error;
 use rwkv_core::model::Rwkv;
 use rwkv_core::ops::RwkvBackend;
 use rwkv_core::provenance::Provenance;
@@ -61,6 +62,9 @@ fn evaluate<B: RwkvBackend>(args: &Args, backend: Backend, device: B::Device) ->
         .collect::<Result<_, _>>()?;
 
     let fingerprint = model.fingerprint().to_string();
+    if let Some(folder) = args.out.as_deref().and_then(Path::parent) {
+        std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+    }
     let mut journal = match &args.out {
         Some(out) => {
             let (dtype, backend) = (args.model.dtype.name(), backend.name());
