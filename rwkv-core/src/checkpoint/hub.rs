@@ -104,7 +104,7 @@ impl Hub {
         let repository = Repo::with_revision(reference.repository.to_owned(), RepoType::Model, revision);
         let cache = Cache::new(self.cache.clone());
         let api = ApiBuilder::from_cache(cache.clone()).with_endpoint(self.endpoint.clone()).with_retries(2).build();
-        let api = api.map_err(|error| failed(explain(&error)))?;
+        let api = api.map_err(|error| failed(explain(&error, "model")))?;
         let mut files = Files { cache: cache.repo(repository.clone()), api: api.repo(repository), progress };
         let outcome = match reference.file {
             Some(file) => files.get(file),
@@ -135,8 +135,8 @@ impl Files<'_> {
         if let Some(path) = self.cache.get(file) {
             return Ok(path);
         }
-        let reporter = Reporter { file: file.to_owned(), done: 0, total: 0, tell: &mut *self.progress };
-        self.api.download_with_progress(file, reporter).map_err(|error| format!("{file}: {}", explain(&error)))
+        let reporter = Reporter::new(file, &mut *self.progress);
+        self.api.download_with_progress(file, reporter).map_err(|error| format!("{file}: {}", explain(&error, "model")))
     }
 
     /// The repository's model.
@@ -144,7 +144,7 @@ impl Files<'_> {
         if let Some(path) = FOLDER_FILES.iter().find_map(|file| self.cache.get(file)) {
             return Ok(path);
         }
-        let listed = self.api.info().map_err(|error| explain(&error))?.siblings;
+        let listed = self.api.info().map_err(|error| explain(&error, "model"))?.siblings;
         let names: Vec<String> = listed.into_iter().map(|file| file.rfilename).filter(|name| is_inside(name)).collect();
         let model = choose(&names)?;
         if names.iter().any(|name| name == TOKENIZER_FILE) {
@@ -175,27 +175,35 @@ fn choose(names: &[String]) -> std::result::Result<&str, String> {
     }
 }
 
-/// The error with its causes, in one line.
-fn explain(error: &ApiError) -> String {
+/// The error with its causes, in one line; `what` is what was asked for, as "model".
+#[must_use]
+pub fn explain(error: &ApiError, what: &str) -> String {
     match error {
         ApiError::RequestError(error) => match error.to_string() {
-            missing if missing.contains("404") => "no such model, revision or file (status 404)".to_owned(),
+            missing if missing.contains("404") => format!("no such {what}, revision or file (status 404)"),
             closed if closed.contains("401") || closed.contains("403") => {
-                format!("{closed}: no such model, or one that needs a login")
+                format!("{closed}: no such {what}, or one that needs a login")
             }
             other => other.replace('\n', " "),
         },
-        ApiError::TooManyRetries(error) => explain(error),
+        ApiError::TooManyRetries(error) => explain(error, what),
         other => other.to_string().replace('\n', " "),
     }
 }
 
 /// Passes the progress of one file on.
-struct Reporter<'a> {
+pub struct Reporter<'a> {
     file: String,
     done: u64,
     total: u64,
     tell: &'a mut dyn FnMut(Progress<'_>),
+}
+
+impl<'a> Reporter<'a> {
+    /// For a file of this name.
+    pub fn new(file: impl Into<String>, tell: &'a mut dyn FnMut(Progress<'_>)) -> Self {
+        Self { file: file.into(), done: 0, total: 0, tell }
+    }
 }
 
 impl hf_hub::api::Progress for Reporter<'_> {

@@ -3,9 +3,10 @@
 use super::{Source, source, split_files};
 use crate::error::{Error, Result};
 use hf_hub::api::Siblings;
-use hf_hub::api::sync::{ApiBuilder, ApiError};
+use hf_hub::api::sync::ApiBuilder;
 use hf_hub::{Cache, Repo, RepoType};
 use rwkv_core::checkpoint::Progress;
+use rwkv_core::checkpoint::hub::{Reporter, explain};
 use rwkv_core::error::Error as CoreError;
 use rwkv_core::files::replace_atomic;
 use std::path::{Path, PathBuf};
@@ -97,17 +98,17 @@ impl DataHub {
     ) -> std::result::Result<Vec<PathBuf>, String> {
         let cache = Cache::new(self.cache.clone());
         let api = ApiBuilder::from_cache(cache).with_endpoint(self.endpoint.clone()).with_retries(2).build();
-        let api = api.map_err(|error| explain(&error))?;
+        let api = api.map_err(|error| explain(&error, "data set"))?;
         let repository = Repo::with_revision(source.repository.to_owned(), RepoType::Dataset, BRANCH.to_owned());
         let repository = api.repo(repository);
-        let files = repository.info().map_err(|error| explain(&error))?.siblings;
+        let files = repository.info().map_err(|error| explain(&error, "data set"))?.siblings;
         let shards = shards(&files, source.config, split)?;
         let mut paths = Vec::new();
         for shard in shards {
-            let reporter = Reporter { file: shard.clone(), done: 0, total: 0, tell: &mut *progress };
+            let reporter = Reporter::new(shard.clone(), &mut *progress);
             let path = match repository.download_with_progress(&shard, reporter) {
                 Ok(path) => path,
-                Err(error) => return Err(format!("{shard}: {}", explain(&error))),
+                Err(error) => return Err(format!("{shard}: {}", explain(&error, "data set"))),
             };
             paths.push(path);
         }
@@ -138,40 +139,4 @@ fn shards(files: &[Siblings], config: &str, split: &str) -> std::result::Result<
         return Err(format!("there is no {prefix}0000.parquet; {config} has {there}"));
     }
     Ok(shards.into_iter().map(|(_, name)| name.to_owned()).collect())
-}
-
-/// The error with its causes, in one line.
-fn explain(error: &ApiError) -> String {
-    match error {
-        ApiError::RequestError(error) => match error.to_string() {
-            missing if missing.contains("404") => "no such data set or file (status 404)".to_owned(),
-            closed if closed.contains("401") || closed.contains("403") => {
-                format!("{closed}: no such data set, or one that needs a login")
-            }
-            other => other.replace('\n', " "),
-        },
-        ApiError::TooManyRetries(error) => explain(error),
-        other => other.to_string().replace('\n', " "),
-    }
-}
-
-/// Passes the progress of one file on.
-struct Reporter<'a> {
-    file: String,
-    done: u64,
-    total: u64,
-    tell: &'a mut dyn FnMut(Progress<'_>),
-}
-
-impl hf_hub::api::Progress for Reporter<'_> {
-    fn init(&mut self, size: usize, _file: &str) {
-        (self.done, self.total) = (0, size as u64);
-    }
-
-    fn update(&mut self, size: usize) {
-        self.done += size as u64;
-        (self.tell)(Progress { file: &self.file, done: self.done, total: self.total });
-    }
-
-    fn finish(&mut self) {}
 }
