@@ -22,7 +22,6 @@ pub use official::StateLayout;
 use crate::config::RwkvConfig;
 use crate::model::SequenceMixerKind;
 use crate::model::mixers;
-use crate::ops::RwkvBackend;
 use crate::ops::wkv::empty_state;
 use burn::tensor::backend::Backend;
 use burn::tensor::{DType, Int, Tensor};
@@ -102,6 +101,25 @@ impl<B: Backend> State<B> {
         self.layers.iter().map(|layer| size(&layer.att_x) + size(&layer.ffn_x) + size(&layer.memory)).sum()
     }
 
+    /// One batch of all the sequences of `states`, in order.
+    ///
+    /// # Panics
+    /// When there are none, or their models differ.
+    #[must_use]
+    pub fn cat(states: Vec<Self>) -> Self {
+        let first = states.first().expect("at least one state to concatenate");
+        let n_layer = first.layers.len();
+        assert!(states.iter().all(|state| state.layers.len() == n_layer), "states of models with different layers");
+        let layers = (0..n_layer)
+            .map(|i| LayerState {
+                att_x: Tensor::cat(states.iter().map(|state| state.layers[i].att_x.clone()).collect(), 0),
+                ffn_x: Tensor::cat(states.iter().map(|state| state.layers[i].ffn_x.clone()).collect(), 0),
+                memory: cat_memories(states.iter().map(|state| state.layers[i].memory.clone()).collect()),
+            })
+            .collect();
+        Self { layers }
+    }
+
     /// The states of these sequences, in this order; an index may repeat.
     ///
     /// # Panics
@@ -137,28 +155,6 @@ impl<B: Backend> State<B> {
     }
 }
 
-impl<B: RwkvBackend> State<B> {
-    /// One batch of all the sequences of `states`, in order.
-    ///
-    /// # Panics
-    /// When there are none, or their models differ; on GPUs also when memories that grow with the text differ in length: there
-    /// Burn 0.21 was seen to put them together wrongly.
-    #[must_use]
-    pub fn cat(states: Vec<Self>) -> Self {
-        let first = states.first().expect("at least one state to concatenate");
-        let n_layer = first.layers.len();
-        assert!(states.iter().all(|state| state.layers.len() == n_layer), "states of models with different layers");
-        let layers = (0..n_layer)
-            .map(|i| LayerState {
-                att_x: Tensor::cat(states.iter().map(|state| state.layers[i].att_x.clone()).collect(), 0),
-                ffn_x: Tensor::cat(states.iter().map(|state| state.layers[i].ffn_x.clone()).collect(), 0),
-                memory: cat_memories::<B>(states.iter().map(|state| state.layers[i].memory.clone()).collect()),
-            })
-            .collect();
-        Self { layers }
-    }
-}
-
 /// What a layer's sequence mixer knows before any token.
 fn empty_memory<B: Backend>(config: &RwkvConfig, batch: usize, device: &B::Device) -> Tensor<B, 3> {
     match config.mixers.sequence {
@@ -169,10 +165,8 @@ fn empty_memory<B: Backend>(config: &RwkvConfig, batch: usize, device: &B::Devic
 
 /// One batch of memories. Those that grow with the text may differ in length: the shorter ones get zeros in front, which
 /// stand for nothing.
-fn cat_memories<B: RwkvBackend>(memories: Vec<Tensor<B, 3>>) -> Tensor<B, 3> {
+fn cat_memories<B: Backend>(memories: Vec<Tensor<B, 3>>) -> Tensor<B, 3> {
     let longest = memories.iter().map(|memory| memory.dims()[1]).max().unwrap_or(0);
-    let equal = memories.iter().all(|memory| memory.dims()[1] == longest);
-    assert!(equal || B::PACKS_WEIGHTS, "on this backend only states of equally long texts can be put together");
     let padded = memories.into_iter().map(|memory| {
         let [batch, slots, size] = memory.dims();
         match longest - slots {

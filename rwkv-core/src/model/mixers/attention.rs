@@ -212,8 +212,10 @@ fn hidden<B: RwkvBackend>(
     restarts: Option<&LayerRestarts<'_, B>>,
 ) -> Tensor<B, 4, Bool> {
     let [batch, slots, _] = positions.dims();
-    // One row a query: on wgpu a mask that is spread over queries and heads at once was seen to hide other slots.
-    let empty = positions.reshape([batch, 1, 1, slots]).repeat_dim(2, time).equal_elem(0.0);
+    // First to two dimensions: Burn 0.21 reads past a narrowed tensor with a last dimension of 1 that it reshapes to more
+    // dimensions on GPUs.
+    let positions = positions.squeeze_dim::<2>(2).reshape([batch, 1, 1, slots]);
+    let empty = positions.equal_elem(0.0).expand([batch, 1, time, slots]);
     let Some(restarts) = restarts else { return empty };
     let own = restarts.texts(time); // [B, T], 0 for the text that goes on from the memory
     let device = own.device();
