@@ -3,7 +3,6 @@
 use burn::tensor::backend::{Backend, ExecutionError};
 use burn::tensor::{Int, Tensor};
 use rwkv_core::config::RwkvConfig;
-use rwkv_core::model::{ChannelMixerKind, SequenceMixerKind};
 use std::time::Instant;
 
 /// Floating-point operations that one trained token takes in samples of `ctx_len` tokens: `6·(V·C + L·(4·A·C + 2·C·F + C²))`.
@@ -30,16 +29,12 @@ use std::time::Instant;
 #[must_use]
 pub fn per_token(config: &RwkvConfig, ctx_len: usize) -> f64 {
     let [vocab, layers, width] = [config.vocab_size, config.n_layer, config.n_embd].map(|size| size as f64);
-    let [att, ffn] = [config.dim_att, config.dim_ffn].map(|size| size as f64);
-    let of_sequence = match config.mixers.sequence {
-        SequenceMixerKind::Rwkv4 => 4.0 * att * width,
-        SequenceMixerKind::Attention { .. } => 4.0 * att * width + att * (ctx_len as f64 + 1.0),
-    };
-    let of_channels = match config.mixers.channel {
-        ChannelMixerKind::Rwkv4 => 2.0 * width * ffn + width * width,
-        ChannelMixerKind::Mlp => 2.0 * width * ffn,
-    };
-    6.0 * (vocab * width + layers * (of_sequence + of_channels))
+    let mixers = config.mixers;
+    let of_block = [mixers.sequence.settings(), mixers.channel.settings()]
+        .map(|settings| settings.multiply_adds(config, ctx_len))
+        .iter()
+        .sum::<f64>();
+    6.0 * (vocab * width + layers * of_block)
 }
 
 /// Model FLOPs utilisation: `tokens per second · operations per token / peak`.

@@ -2,7 +2,7 @@
 
 use crate::config::RwkvConfig;
 use crate::error::{Error, Result};
-use crate::model::{ChannelMixerKind, SequenceMixerKind, Shell};
+use crate::model::Shell;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -20,7 +20,7 @@ use std::path::Path;
 /// ```
 #[must_use]
 pub fn tensors(config: &RwkvConfig) -> BTreeMap<String, Vec<usize>> {
-    let RwkvConfig { vocab_size: v, n_layer, n_embd: c, dim_att: a, dim_ffn: f, .. } = *config;
+    let RwkvConfig { vocab_size: v, n_layer, n_embd: c, .. } = *config;
     let mut tensors = BTreeMap::new();
     let mut add = |name: String, shape: &[usize]| tensors.insert(name, shape.to_vec());
     add("emb.weight".into(), &[v, c]);
@@ -36,39 +36,8 @@ pub fn tensors(config: &RwkvConfig) -> BTreeMap<String, Vec<usize>> {
             add(format!("blocks.{l}.ln1.{part}"), &[c]);
             add(format!("blocks.{l}.ln2.{part}"), &[c]);
         }
-        let mut of_block = |name: &str, shape: &[usize]| add(format!("blocks.{l}.{name}"), shape);
-        match config.mixers.sequence {
-            SequenceMixerKind::Rwkv4 => {
-                of_block("att.time_decay", &[a]);
-                of_block("att.time_first", &[a]);
-                for mix in ["time_mix_k", "time_mix_v", "time_mix_r"] {
-                    of_block(&format!("att.{mix}"), &[1, 1, c]);
-                }
-                for matrix in ["key", "value", "receptance"] {
-                    of_block(&format!("att.{matrix}.weight"), &[a, c]);
-                }
-            }
-            SequenceMixerKind::Attention { .. } => {
-                for matrix in ["query", "key", "value"] {
-                    of_block(&format!("att.{matrix}.weight"), &[a, c]);
-                    of_block(&format!("att.{matrix}_bias"), &[a]);
-                }
-                of_block("att.output_bias", &[c]);
-            }
-        }
-        of_block("att.output.weight", &[c, a]);
-        of_block("ffn.key.weight", &[f, c]);
-        of_block("ffn.value.weight", &[c, f]);
-        match config.mixers.channel {
-            ChannelMixerKind::Rwkv4 => {
-                of_block("ffn.time_mix_k", &[1, 1, c]);
-                of_block("ffn.time_mix_r", &[1, 1, c]);
-                of_block("ffn.receptance.weight", &[c, c]);
-            }
-            ChannelMixerKind::Mlp => {
-                of_block("ffn.key_bias", &[f]);
-                of_block("ffn.value_bias", &[c]);
-            }
+        for (name, shape) in config.mixers.parameters(config) {
+            add(format!("blocks.{l}.{name}"), &shape);
         }
     }
     tensors

@@ -48,8 +48,8 @@ impl<B: Backend> Block<B> {
             ln0: (layer == 0 && shell == Shell::Rwkv4).then(|| layer_norm(init, &name("ln0"))),
             ln1: layer_norm(init, &name("ln1")),
             ln2: layer_norm(init, &name("ln2")),
-            att: SequenceMixer::new(init, &name("att")),
-            ffn: ChannelMixer::new(init, &name("ffn")),
+            att: SequenceMixer::make(init, &name("att"), init.config.mixers.sequence),
+            ffn: ChannelMixer::make(init, &name("ffn"), init.config.mixers.channel),
             shell,
         }
     }
@@ -81,15 +81,14 @@ impl<B: RwkvBackend> Block<B> {
             None => x,
         };
         let y = hook.at(format_args!("blocks.{layer}.ln1"), normalise(&self.ln1, x.clone()));
-        let (mixed, att_x, memory) = self
-            .att
-            .forward(y, att_x, memory, restarts, |name, y| hook.at(format_args!("blocks.{layer}.att.{name}"), y));
+        let mut at = |name: &str, y| hook.at(format_args!("blocks.{layer}.att.{name}"), y);
+        let (mixed, att_x, memory) = self.att.forward(y, att_x, memory, restarts, &mut at);
         let read = (self.shell == Shell::GptNeoX).then(|| x.clone());
         let x = hook.at(format_args!("blocks.{layer}.att"), x + mixed);
         let read = read.unwrap_or_else(|| x.clone());
         let y = hook.at(format_args!("blocks.{layer}.ln2"), normalise(&self.ln2, read));
-        let (mixed, ffn_x) =
-            self.ffn.forward(y, ffn_x, restarts, |name, y| hook.at(format_args!("blocks.{layer}.ffn.{name}"), y));
+        let mut at = |name: &str, y| hook.at(format_args!("blocks.{layer}.ffn.{name}"), y);
+        let (mixed, ffn_x) = self.ffn.forward(y, ffn_x, restarts, &mut at);
         (hook.at(format_args!("blocks.{layer}"), x + mixed), LayerState { att_x, ffn_x, memory })
     }
 }

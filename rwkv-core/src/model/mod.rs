@@ -19,7 +19,10 @@ pub use block::Block;
 pub use channel_mix::ChannelMix;
 pub use hooks::{Capture, Hook, NoHook};
 pub use lora::{Lora, LoraConfig, LoraTarget};
-pub use mixers::{Attention, ChannelMixer, ChannelMixerKind, Mixers, Mlp, SequenceMixer, SequenceMixerKind, Shell};
+pub use mixers::{
+    At, Attention, AttentionSettings, ChannelMixSettings, ChannelMixer, ChannelMixerKind, Memory, MixerSettings,
+    Mixers, Mlp, MlpSettings, Parameter, SequenceMixer, SequenceMixerKind, Shell, TimeMixSettings,
+};
 pub use precision::Precision;
 pub use projection::{Embedding, Projection};
 pub use restarts::{LayerRestarts, Restarts};
@@ -110,7 +113,7 @@ impl<B: Backend> Rwkv<B> {
         let [vocab_size, n_embd] = self.emb.shape();
         let mut config = RwkvConfig::new(vocab_size, self.blocks.len(), n_embd);
         if let Some(block) = self.blocks.first() {
-            (config.dim_att, config.dim_ffn) = (block.att.channels(), block.ffn.units());
+            (config.dim_att, config.dim_ffn) = (block.att.size(), block.ffn.size());
             config.mixers = Mixers { shell: block.shell(), sequence: block.att.kind(), channel: block.ffn.kind() };
         }
         config

@@ -161,6 +161,34 @@ impl<'a, B: RwkvBackend> LayerRestarts<'a, B> {
         (Tensor::cat(outputs, 1), state)
     }
 
+    /// A sequence mixer's pass text by text: `x` is `[B, T, C]`, and `mix` takes a piece of it with what it goes on from, `last`,
+    /// `[B, C]`, and `memory`, and returns its outputs and what the next piece goes on from.
+    #[expect(clippy::type_complexity, reason = "what goes in comes out")]
+    pub(super) fn in_pieces(
+        &self,
+        x: Tensor<B, 3>,
+        mut last: Tensor<B, 2>,
+        mut memory: Tensor<B, 3>,
+        mut mix: impl FnMut(Tensor<B, 3>, Tensor<B, 2>, Tensor<B, 3>) -> (Tensor<B, 3>, Tensor<B, 2>, Tensor<B, 3>),
+    ) -> (Tensor<B, 3>, Tensor<B, 2>, Tensor<B, 3>) {
+        let time = x.dims()[1];
+        let mut outputs = Vec::new();
+        for (start, end, cut) in self.pieces(time) {
+            if let Some(cut) = cut {
+                let (goes_on, anew) = (cut.goes_on.clone().unsqueeze_dim(2), cut.starts_anew().unsqueeze_dim(2));
+                last = last * cut.goes_on.clone() + self.fresh_att_x() * cut.starts_anew();
+                let fresh = self.fresh.memory.clone();
+                let grew = fresh.dims()[1] != memory.dims()[1];
+                // In a memory that grows zeros stand for nothing, and a fresh one is all zeros.
+                memory = if grew { memory * goes_on } else { memory * goes_on + fresh * anew };
+            }
+            let (y, next, after) = mix(x.clone().narrow(1, start, end - start), last, memory);
+            outputs.push(y);
+            (last, memory) = (next, after);
+        }
+        (Tensor::cat(outputs, 1), last, memory)
+    }
+
     /// `start..end` of the pieces of a sequence, each with the cut at its start.
     fn pieces(&self, time: usize) -> Vec<(usize, usize, Option<&'a Cut<B>>)> {
         let cuts: Vec<&Cut<B>> = self.cuts.iter().filter(|cut| cut.position < time).collect();

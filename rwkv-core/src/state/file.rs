@@ -12,9 +12,9 @@
 //! A file that lacks any of the three is refused, those that were written before there was a version among them: whose
 //! state it is cannot be told.
 
-use super::{Fingerprint, LayerState, State, empty_memory};
+use super::{Fingerprint, LayerState, State};
 use crate::error::{Error, Result};
-use crate::model::SequenceMixerKind;
+use crate::model::Memory;
 use crate::stamp::{Named, Stamp, numbers};
 use burn::tensor::backend::Backend;
 use burn::tensor::{DType, Tensor, TensorData};
@@ -59,12 +59,12 @@ impl<B: Backend> State<B> {
             let problem = format!("is no state of this model: it holds {} tensors, not {expected}", file.len());
             return Err(Error::format(path, problem));
         }
+        let Memory { rows, columns, grows } = config.mixers.sequence.settings().memory(config);
         let memory_shape = |l: usize| -> [usize; 3] {
-            let [_, rows, size] = empty_memory::<B>(config, batch, device).dims();
+            let rows = rows.len();
             // A memory that grows with the text has as many rows as it has.
-            let grows = config.mixers.sequence != SequenceMixerKind::Rwkv4;
             let found = file.tensor(&format!("layers.{l}.wkv")).ok().and_then(|tensor| tensor.shape().get(1).copied());
-            [batch, if grows { found.unwrap_or(rows).max(1) } else { rows }, size]
+            [batch, if grows { found.unwrap_or(rows).max(1) } else { rows }, columns]
         };
         let layer = |l: usize| -> Result<LayerState<B>> {
             Ok(LayerState {

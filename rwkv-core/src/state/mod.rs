@@ -20,9 +20,6 @@ pub use initial::{INITIAL_LOG_WEIGHT, InitialLayer, InitialState};
 pub use official::StateLayout;
 
 use crate::config::RwkvConfig;
-use crate::model::SequenceMixerKind;
-use crate::model::mixers;
-use crate::ops::wkv::empty_state;
 use burn::tensor::backend::Backend;
 use burn::tensor::{DType, Int, Tensor};
 
@@ -78,7 +75,7 @@ impl<B: Backend> State<B> {
         let layer = LayerState {
             att_x: Tensor::zeros([batch, config.n_embd], (device, DType::F32)),
             ffn_x: Tensor::zeros([batch, config.n_embd], (device, DType::F32)),
-            memory: empty_memory(config, batch, device),
+            memory: config.mixers.sequence.settings().memory(config).tensor(batch, device),
         };
         Self { layers: vec![layer; config.n_layer] }
     }
@@ -152,14 +149,6 @@ impl<B: Backend> State<B> {
 
     fn map(&self, f: impl Fn(&LayerState<B>) -> LayerState<B>) -> Self {
         Self { layers: self.layers.iter().map(f).collect() }
-    }
-}
-
-/// What a layer's sequence mixer knows before any token.
-fn empty_memory<B: Backend>(config: &RwkvConfig, batch: usize, device: &B::Device) -> Tensor<B, 3> {
-    match config.mixers.sequence {
-        SequenceMixerKind::Rwkv4 => empty_state(batch, config.dim_att, device),
-        SequenceMixerKind::Attention { .. } => mixers::empty_memory(batch, config.dim_att, device),
     }
 }
 

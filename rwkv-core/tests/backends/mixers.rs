@@ -9,7 +9,9 @@ use burn::tensor::{Int, Tensor, TensorData};
 use rwkv_core::checkpoint;
 use rwkv_core::config::RwkvConfig;
 use rwkv_core::loss::token_nll;
-use rwkv_core::model::{ChannelMixerKind, Mixers, NoHook, Precision, Restarts, Rwkv, SequenceMixerKind};
+use rwkv_core::model::{
+    AttentionSettings, ChannelMixerKind, Mixers, MlpSettings, NoHook, Precision, Restarts, Rwkv, SequenceMixerKind,
+};
 use rwkv_core::ops::RwkvBackend;
 use rwkv_core::state::State;
 
@@ -124,11 +126,11 @@ fn texts_in_a_row_are_apart<B: RwkvBackend>(device: &B::Device) {
 
 /// Attention between RWKV's other parts, and RWKV's time-mix with an MLP: both modes agree, and every part learns.
 fn parts_can_be_mixed<B: RwkvBackend>(device: &B::Device) {
-    let attention = SequenceMixerKind::Attention { n_head: 4 };
+    let attention = SequenceMixerKind::Attention(AttentionSettings { n_head: 4 });
     for mixers in [
         Mixers { sequence: attention, ..Mixers::default() },
-        Mixers { channel: ChannelMixerKind::Mlp, ..Mixers::default() },
-        Mixers { sequence: attention, channel: ChannelMixerKind::Mlp, ..Mixers::default() },
+        Mixers { channel: ChannelMixerKind::Mlp(MlpSettings {}), ..Mixers::default() },
+        Mixers { sequence: attention, channel: ChannelMixerKind::Mlp(MlpSettings {}), ..Mixers::default() },
     ] {
         let config = RwkvConfig { dim_att: 32, dim_ffn: 40, mixers, ..RwkvConfig::new(13, 2, 24) };
         let model = Rwkv::<B>::new(&config, 3, device);

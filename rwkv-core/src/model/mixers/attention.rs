@@ -1,7 +1,10 @@
 //! Causal attention with rotary positions, as in GPT-NeoX and Pythia.
 
+use super::cache;
 use super::kinds::{small_init, wang_init};
+use super::mixer::{At, Memory, Mixer, MixerSettings, MixesSequences, Parameter, projections};
 use crate::config::RwkvConfig;
+use crate::error::{Error, Result};
 use crate::model::init::{Initializer, Rule};
 use crate::model::layers::last_token;
 use crate::model::projection::Projection;
@@ -12,7 +15,52 @@ use burn::tensor::activation::softmax;
 use burn::tensor::backend::Backend;
 use burn::tensor::module::{attention, attention_fallback};
 use burn::tensor::ops::AttentionModuleOptions;
-use burn::tensor::{Bool, DType, Int, Tensor, TensorData};
+use burn::tensor::{Bool, Tensor, TensorData};
+use serde::{Deserialize, Serialize};
+
+/// Settings of [`Attention`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AttentionSettings {
+    /// Heads; each has `dim_att/n_head` channels.
+    pub n_head: usize,
+}
+
+impl Default for AttentionSettings {
+    fn default() -> Self {
+        Self { n_head: 4 }
+    }
+}
+
+impl MixerSettings for AttentionSettings {
+    fn parameters(&self, config: &RwkvConfig) -> Vec<Parameter> {
+        let (c, a) = (config.n_embd, config.dim_att);
+        let read =
+            ["query.weight", "key.weight", "value.weight"].map(|name| Parameter::new(name, [a, c], small_init(config)));
+        let bias = |name, size| Parameter::new(name, [size], Rule::Zeros);
+        let biases = [bias("query_bias", a), bias("key_bias", a), bias("value_bias", a), bias("output_bias", c)];
+        let written = [Parameter::new("output.weight", [c, a], wang_init(config))];
+        read.into_iter().chain(written).chain(biases).collect()
+    }
+
+    fn memory(&self, config: &RwkvConfig) -> Memory {
+        cache::empty(2 * config.dim_att)
+    }
+
+    fn multiply_adds(&self, config: &RwkvConfig, ctx_len: usize) -> f64 {
+        // Of queries with keys, and weights with values: on average half of the context each.
+        projections(&self.parameters(config)) + config.dim_att as f64 * (ctx_len as f64 + 1.0)
+    }
+
+    fn validate(&self, config: &RwkvConfig) -> Result<()> {
+        let Self { n_head } = *self;
+        if n_head == 0 || n_head > config.dim_att || !config.dim_att.is_multiple_of(2 * n_head) {
+            let expected = format!("a number of heads that divides dim_att, {}, into even parts", config.dim_att);
+            return Err(Error::config("n_head", expected, n_head));
+        }
+        Ok(())
+    }
+}
 
 /// The base of the rotary frequencies.
 const ROTARY_BASE: f64 = 10_000.0;
@@ -27,11 +75,8 @@ const ROTARY_BASE: f64 = 10_000.0;
 /// A quarter of each head's channels is rotated by the position: pairs `(i, i + R/2)` of the first `R = D/4` by the angle
 /// `t·10000^(−2i/R)`. Arithmetic inside is `f32`.
 ///
-/// The memory is the cache of keys and values, `[B, 1 + S, 2A + 1]`: a slot for every token, which holds the rotated key, the
-/// value, and the token's position counted from 1. A slot whose position is 0 is empty and is not looked at; the first one
-/// always is, states of different lengths are put together with empty slots before the shorter ones, and where a row starts anew the
-/// slots before are emptied. So the memory grows by
-/// `4·(2A + 1)` bytes a token, layer and sequence, where RWKV's stays as it is.
+/// The memory is the cache of rotated keys and values: it grows by `4·(2A + 1)` bytes a token, layer and sequence, where
+/// RWKV's stays as it is.
 ///
 /// # Source
 /// Black et al., GPT-NeoX-20B (arXiv 2204.06745) §2; Biderman et al., Pythia (arXiv 2304.01373); Su et al., rotary
@@ -58,8 +103,10 @@ pub struct Attention<B: Backend> {
     n_head: usize,
 }
 
-impl<B: Backend> Attention<B> {
-    pub(super) fn new(init: &Initializer<'_, B>, name: &str, n_head: usize) -> Self {
+impl<B: Backend> Mixer<B> for Attention<B> {
+    type Settings = AttentionSettings;
+
+    fn new(init: &Initializer<'_, B>, name: &str, settings: AttentionSettings) -> Self {
         let (c, a) = (init.config.n_embd, init.config.dim_att);
         let matrix = |part: &str, inputs, out| Projection::new(init, &format!("{name}.{part}"), inputs, out);
         let bias = |part: &str, size| init.tensor(&format!("{name}.{part}"), [size]);
@@ -72,44 +119,54 @@ impl<B: Backend> Attention<B> {
             value_bias: bias("value_bias", a),
             output: matrix("output", a, c),
             output_bias: bias("output_bias", c),
-            n_head,
+            n_head: settings.n_head,
         }
     }
 
-    /// The number of heads, `H`.
-    #[must_use]
-    pub fn n_head(&self) -> usize {
-        self.n_head
+    fn settings(&self) -> AttentionSettings {
+        AttentionSettings { n_head: self.n_head }
     }
 
-    pub(super) fn projections_mut(&mut self) -> Vec<(&'static str, &mut Projection<B>)> {
+    fn size(&self) -> usize {
+        self.key.shape()[1]
+    }
+
+    fn projections_mut(&mut self) -> Vec<(&'static str, &mut Projection<B>)> {
         let Self { query, key, value, output, .. } = self;
         vec![("query", query), ("key", key), ("value", value), ("output", output)]
     }
 }
 
-/// How its parameters start.
-pub(super) fn rule(name: &[&str], config: &RwkvConfig) -> Option<Rule> {
-    match name {
-        ["query" | "key" | "value", "weight"] => Some(small_init(config)),
-        ["output", "weight"] => Some(wang_init(config)),
-        ["query_bias" | "key_bias" | "value_bias" | "output_bias"] => Some(Rule::Zeros),
-        _ => None,
+impl<B: RwkvBackend> MixesSequences<B> for Attention<B> {
+    fn forward(
+        &self,
+        x: Tensor<B, 3>,
+        _last: Tensor<B, 2>,
+        memory: Tensor<B, 3>,
+        at: At<'_, B>,
+    ) -> (Tensor<B, 3>, Tensor<B, 2>, Tensor<B, 3>) {
+        self.attend(x, memory, None, at)
+    }
+
+    fn forward_restarting(
+        &self,
+        x: Tensor<B, 3>,
+        _last: Tensor<B, 2>,
+        memory: Tensor<B, 3>,
+        restarts: LayerRestarts<'_, B>,
+        at: At<'_, B>,
+    ) -> (Tensor<B, 3>, Tensor<B, 2>, Tensor<B, 3>) {
+        self.attend(x, memory, Some(restarts), at)
     }
 }
 
-/// The memory before any token: one empty slot.
-pub(crate) fn empty_memory<B: Backend>(batch: usize, channels: usize, device: &B::Device) -> Tensor<B, 3> {
-    Tensor::zeros([batch, 1, 2 * channels + 1], (device, DType::F32))
-}
-
 impl<B: RwkvBackend> Attention<B> {
-    pub(super) fn forward(
+    fn attend(
         &self,
         x: Tensor<B, 3>,
         memory: Tensor<B, 3>,
         restarts: Option<LayerRestarts<'_, B>>,
-        mut at: impl FnMut(&str, Tensor<B, 3>) -> Tensor<B, 3>,
+        at: At<'_, B>,
     ) -> (Tensor<B, 3>, Tensor<B, 2>, Tensor<B, 3>) {
         let dtype = x.dtype();
         let [batch, time, _] = x.dims();
@@ -120,26 +177,22 @@ impl<B: RwkvBackend> Attention<B> {
         let [_, slots, size] = memory.dims();
         let channels = size / 2;
 
-        let before = memory.clone().narrow(1, slots - 1, 1).narrow(2, 2 * channels, 1); // [B, 1, 1]
-        let count = Tensor::<B, 1, Int>::arange(1..time as i64 + 1, &memory.device()).float().cast(inside);
-        let positions = before + count.reshape([1, time, 1]); // [B, T, 1]
+        let positions = cache::next_positions(&memory, time); // [B, T, 1]
         let rotary = Rotary::new(positions.clone(), channels / self.n_head);
         let q = rotary.rotate(self.heads(q.cast(inside))); // [B, H, T, D]
         let k = rotary.rotate(self.heads(k.cast(inside)));
         let v = v.cast(inside);
 
-        let new = Tensor::cat(vec![joined(k.clone()), v.clone(), positions], 2);
-        let memory = Tensor::cat(vec![memory, new], 1); // [B, slots + T, 2A + 1]
+        let memory = cache::append(memory, vec![joined(k.clone()), v.clone()], positions); // [B, slots + T, 2A + 1]
         let options = AttentionModuleOptions { is_causal: true, ..AttentionModuleOptions::default() };
         let mut after = memory.clone();
         let y = if slots == 1 && restarts.is_none() {
             // Nothing came before, so no slot is empty and none is of another text.
             attention(q, k, self.heads(v), None, None, options)
         } else {
-            let there = memory.clone().narrow(1, 1, slots - 1 + time);
-            let keys = self.heads(there.clone().narrow(2, 0, channels));
-            let values = self.heads(there.clone().narrow(2, channels, channels));
-            let hidden = hidden(there.narrow(2, 2 * channels, 1), time, restarts.as_ref());
+            let ([keys, values], positions) = cache::slots(&memory, [channels, channels]);
+            let (keys, values) = (self.heads(keys), self.heads(values));
+            let hidden = hidden(positions, time, restarts.as_ref());
             if restarts.is_some() {
                 // What the last token must not look at, no later one may.
                 let gone = hidden.clone().narrow(2, time - 1, 1).swap_dims(2, 3).reshape([batch, slots - 1 + time, 1]);
@@ -205,16 +258,14 @@ pub(super) fn biased<B: RwkvBackend>(
 
 /// What a query must not look at beside the future, `[B, 1, T, S]`: empty slots, and other texts of its row.
 ///
-/// `positions` are those of the slots, `[B, S, 1]`, the last `T` of which are the queries' own.
+/// `positions` are those of the slots, `[B, S]`, the last `T` of which are the queries' own.
 fn hidden<B: RwkvBackend>(
-    positions: Tensor<B, 3>,
+    positions: Tensor<B, 2>,
     time: usize,
     restarts: Option<&LayerRestarts<'_, B>>,
 ) -> Tensor<B, 4, Bool> {
-    let [batch, slots, _] = positions.dims();
-    // First to two dimensions: Burn 0.21 reads past a narrowed tensor with a last dimension of 1 that it reshapes to more
-    // dimensions on GPUs.
-    let positions = positions.squeeze_dim::<2>(2).reshape([batch, 1, 1, slots]);
+    let [batch, slots] = positions.dims();
+    let positions = positions.reshape([batch, 1, 1, slots]);
     let empty = positions.equal_elem(0.0).expand([batch, 1, time, slots]);
     let Some(restarts) = restarts else { return empty };
     let own = restarts.texts(time); // [B, T], 0 for the text that goes on from the memory

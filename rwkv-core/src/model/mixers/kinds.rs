@@ -1,7 +1,8 @@
 //! The choice of mixers, as configuration.
 
+use super::{AttentionSettings, ChannelMixerKind, MixerSettings, MlpSettings, SequenceMixerKind};
 use crate::config::RwkvConfig;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::init::Rule;
 use serde::{Deserialize, Serialize};
 
@@ -10,15 +11,15 @@ use serde::{Deserialize, Serialize};
 /// # Example
 /// ```
 /// use rwkv_core::config::RwkvConfig;
-/// use rwkv_core::model::{Mixers, SequenceMixerKind};
+/// use rwkv_core::model::{AttentionSettings, Mixers, SequenceMixerKind};
 /// // RWKV-4 with attention in the place of the time-mix, and nothing else changed:
-/// let sequence = SequenceMixerKind::Attention { n_head: 4 };
+/// let sequence = SequenceMixerKind::Attention(AttentionSettings { n_head: 4 });
 /// let config = RwkvConfig { mixers: Mixers { sequence, ..Mixers::default() }, ..RwkvConfig::new(65, 4, 128) };
 /// config.validate()?;
 /// assert!(!config.mixers.are_rwkv4());
 /// # Ok::<_, rwkv_core::error::Error>(())
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Mixers {
     /// How the parts of a block stand to each other, and what is before and after the blocks.
@@ -42,41 +43,14 @@ pub enum Shell {
     GptNeoX,
 }
 
-/// What looks back in time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum SequenceMixerKind {
-    /// RWKV-4's time-mix.
-    #[default]
-    #[serde(rename = "rwkv-4")]
-    Rwkv4,
-    /// Causal attention with rotary positions.
-    Attention {
-        /// Heads; each has `dim_att/n_head` channels.
-        n_head: usize,
-    },
-}
-
-/// What mixes channels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ChannelMixerKind {
-    /// RWKV-4's channel-mix.
-    #[default]
-    #[serde(rename = "rwkv-4")]
-    Rwkv4,
-    /// Two layers with biases and GELU between them.
-    Mlp,
-}
-
 impl Mixers {
     /// Pythia's block: GPT-NeoX's shell, attention and MLP.
     #[must_use]
     pub fn gpt_neox(n_head: usize) -> Self {
         Self {
             shell: Shell::GptNeoX,
-            sequence: SequenceMixerKind::Attention { n_head },
-            channel: ChannelMixerKind::Mlp,
+            sequence: SequenceMixerKind::Attention(AttentionSettings { n_head }),
+            channel: ChannelMixerKind::Mlp(MlpSettings {}),
         }
     }
 
@@ -86,34 +60,28 @@ impl Mixers {
         *self == Self::default()
     }
 
+    /// The parameters of the two mixers of a block, by their names in it, and their shapes.
+    pub(crate) fn parameters(&self, config: &RwkvConfig) -> Vec<(String, Vec<usize>)> {
+        let named = |part: &str, settings: &dyn MixerSettings| {
+            let parameters = settings.parameters(config).into_iter();
+            parameters.map(|parameter| (format!("{part}.{}", parameter.name), parameter.shape)).collect::<Vec<_>>()
+        };
+        [named("att", self.sequence.settings()), named("ffn", self.channel.settings())].concat()
+    }
+
     /// Parameters of one block for the sizes of `config`.
     pub(crate) fn block_params(&self, config: &RwkvConfig) -> usize {
-        let RwkvConfig { n_embd: c, dim_att: a, dim_ffn: f, .. } = *config;
-        let sequence = match self.sequence {
-            SequenceMixerKind::Rwkv4 => 4 * a * c + 2 * a + 3 * c,
-            SequenceMixerKind::Attention { .. } => 4 * a * c + 3 * a + c,
-        };
-        let channel = match self.channel {
-            ChannelMixerKind::Rwkv4 => 2 * c * f + c * c + 2 * c,
-            ChannelMixerKind::Mlp => 2 * c * f + f + c,
-        };
-        4 * c + sequence + channel
+        let of_mixers = self.parameters(config).iter().map(|(_, shape)| shape.iter().product::<usize>()).sum::<usize>();
+        4 * config.n_embd + of_mixers
     }
 
     /// Checks that the sizes of `config` go with these mixers.
     ///
     /// # Errors
-    /// [`Error::Config`] for heads that do not divide `dim_att` into even parts.
+    /// [`Error::Config`](crate::error::Error::Config) that names the key.
     pub(crate) fn validate(&self, config: &RwkvConfig) -> Result<()> {
-        match self.sequence {
-            SequenceMixerKind::Attention { n_head }
-                if n_head == 0 || n_head > config.dim_att || !config.dim_att.is_multiple_of(2 * n_head) =>
-            {
-                let expected = format!("a number of heads that divides dim_att, {}, into even parts", config.dim_att);
-                Err(Error::config("n_head", expected, n_head))
-            }
-            _ => Ok(()),
-        }
+        self.sequence.settings().validate(config)?;
+        self.channel.settings().validate(config)
     }
 }
 

@@ -1,29 +1,33 @@
 //! What may stand in the place of RWKV-4's time-mix and channel-mix, for comparisons in one shell.
 //!
 //! A block has a sequence mixer and a channel mixer. RWKV-4's own are the [`TimeMix`] and the [`ChannelMix`]; whoever reads
-//! those needs nothing of this folder. The others live here, one file each, with the same signatures, so that embedding,
-//! training loop, data, loss and reports are shared and a comparison changes one thing.
+//! those needs nothing of this folder. The others live here, one file each, so that embedding, training loop, data, loss and
+//! reports are shared and a comparison changes one thing.
 //!
 //! | file | holds |
 //! |---|---|
-//! | `mod.rs` | [`SequenceMixer`] and [`ChannelMixer`]: one of the kinds each |
+//! | `mod.rs` | the lists: [`SequenceMixer`] and [`ChannelMixer`], one line a mixer |
 //! | `kinds.rs` | [`Mixers`]: the choice, as configuration |
-//! | `attention.rs` | [`Attention`]: causal attention with rotary positions and a cache of keys and values |
+//! | `mixer.rs` | what a mixer must say of itself: [`MixerSettings`], [`Parameter`], [`Memory`] |
+//! | `registry.rs` | makes enums of the lists |
+//! | `cache.rs` | the memory of mixers that look at every token again |
+//! | `rwkv4.rs` | RWKV-4's own parts as mixers |
+//! | `attention.rs` | [`Attention`]: causal attention with rotary positions |
 //! | `mlp.rs` | [`Mlp`]: the Transformer's feed-forward layer |
-//!
-//! # Adding a mixer
-//! Write its module in a file here with `new`, `forward` and `projections_mut` as the others have them, and its initial
-//! values as `rule`; then add a variant to the kind in `kinds.rs` and to the enum below, where the compiler asks for
-//! the rest.
 
 mod attention;
+mod cache;
 mod kinds;
+mod mixer;
 mod mlp;
+mod registry;
+mod rwkv4;
 
-pub use attention::Attention;
-pub(crate) use attention::empty_memory;
-pub use kinds::{ChannelMixerKind, Mixers, SequenceMixerKind, Shell};
-pub use mlp::Mlp;
+pub use attention::{Attention, AttentionSettings};
+pub use kinds::{Mixers, Shell};
+pub use mixer::{At, Memory, MixerSettings, Parameter};
+pub use mlp::{Mlp, MlpSettings};
+pub use rwkv4::{ChannelMixSettings, TimeMixSettings};
 
 use super::channel_mix::ChannelMix;
 use super::init::{Initializer, Rule};
@@ -35,68 +39,18 @@ use crate::ops::RwkvBackend;
 use burn::module::Module;
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
+use mixer::{Mixer, MixesChannels, MixesSequences};
 
-/// A block's sequence mixer, officially `att`.
-#[derive(Module, Debug)]
-pub enum SequenceMixer<B: Backend> {
+registry::mixers! {
+    /// What looks back in time.
+    kind SequenceMixerKind;
+    /// A block's sequence mixer, officially `att`.
+    mixer SequenceMixer;
+    each each_sequence_mixer;
     /// RWKV-4's time-mix.
-    Rwkv4(TimeMix<B>),
-    /// Causal attention.
-    Attention(Attention<B>),
-}
-
-/// A block's channel mixer, officially `ffn`.
-#[derive(Module, Debug)]
-#[expect(clippy::large_enum_variant, reason = "a module cannot be boxed, and a model has few")]
-pub enum ChannelMixer<B: Backend> {
-    /// RWKV-4's channel-mix.
-    Rwkv4(ChannelMix<B>),
-    /// The Transformer's feed-forward layer.
-    Mlp(Mlp<B>),
-}
-
-impl<B: Backend> SequenceMixer<B> {
-    pub(super) fn new(init: &Initializer<'_, B>, name: &str) -> Self {
-        match init.config.mixers.sequence {
-            SequenceMixerKind::Rwkv4 => Self::Rwkv4(TimeMix::new(init, name)),
-            SequenceMixerKind::Attention { n_head } => Self::Attention(Attention::new(init, name, n_head)),
-        }
-    }
-
-    /// RWKV-4's time-mix, if it is one.
-    #[must_use]
-    pub fn rwkv4(&self) -> Option<&TimeMix<B>> {
-        match self {
-            Self::Rwkv4(mixer) => Some(mixer),
-            _ => None,
-        }
-    }
-
-    /// Its inner channels, `A`.
-    #[must_use]
-    pub fn channels(&self) -> usize {
-        match self {
-            Self::Rwkv4(mixer) => mixer.key.shape()[1],
-            Self::Attention(mixer) => mixer.key.shape()[1],
-        }
-    }
-
-    /// Which kind it is.
-    #[must_use]
-    pub fn kind(&self) -> SequenceMixerKind {
-        match self {
-            Self::Rwkv4(_) => SequenceMixerKind::Rwkv4,
-            Self::Attention(mixer) => SequenceMixerKind::Attention { n_head: mixer.n_head() },
-        }
-    }
-
-    /// Its matrices by their local names.
-    pub(crate) fn projections_mut(&mut self) -> Vec<(&'static str, &mut Projection<B>)> {
-        match self {
-            Self::Rwkv4(mixer) => mixer.projections_mut(),
-            Self::Attention(mixer) => mixer.projections_mut(),
-        }
-    }
+    Rwkv4 = "rwkv-4": TimeMix(TimeMixSettings);
+    /// Causal attention with rotary positions.
+    Attention = "attention": Attention(AttentionSettings);
 }
 
 impl<B: RwkvBackend> SequenceMixer<B> {
@@ -114,57 +68,34 @@ impl<B: RwkvBackend> SequenceMixer<B> {
         last: Tensor<B, 2>,
         memory: Tensor<B, 3>,
         restarts: Option<LayerRestarts<'_, B>>,
-        at: impl FnMut(&str, Tensor<B, 3>) -> Tensor<B, 3>,
+        at: At<'_, B>,
     ) -> (Tensor<B, 3>, Tensor<B, 2>, Tensor<B, 3>) {
-        match self {
-            Self::Rwkv4(mixer) => mixer.forward(x, last, memory, restarts, at),
-            Self::Attention(mixer) => mixer.forward(x, memory, restarts, at),
-        }
-    }
-}
-
-impl<B: Backend> ChannelMixer<B> {
-    pub(super) fn new(init: &Initializer<'_, B>, name: &str) -> Self {
-        match init.config.mixers.channel {
-            ChannelMixerKind::Rwkv4 => Self::Rwkv4(ChannelMix::new(init, name)),
-            ChannelMixerKind::Mlp => Self::Mlp(Mlp::new(init, name)),
-        }
+        each_sequence_mixer!(self, mixer => match restarts {
+            None => MixesSequences::forward(mixer, x, last, memory, at),
+            Some(restarts) => mixer.forward_restarting(x, last, memory, restarts, at),
+        })
     }
 
-    /// RWKV-4's channel-mix, if it is one.
+    /// RWKV-4's time-mix, if it is one.
     #[must_use]
-    pub fn rwkv4(&self) -> Option<&ChannelMix<B>> {
+    pub fn rwkv4(&self) -> Option<&TimeMix<B>> {
         match self {
             Self::Rwkv4(mixer) => Some(mixer),
             _ => None,
         }
     }
+}
 
-    /// Its hidden units, `F`.
-    #[must_use]
-    pub fn units(&self) -> usize {
-        match self {
-            Self::Rwkv4(mixer) => mixer.key.shape()[1],
-            Self::Mlp(mixer) => mixer.key.shape()[1],
-        }
-    }
-
-    /// Which kind it is.
-    #[must_use]
-    pub fn kind(&self) -> ChannelMixerKind {
-        match self {
-            Self::Rwkv4(_) => ChannelMixerKind::Rwkv4,
-            Self::Mlp(_) => ChannelMixerKind::Mlp,
-        }
-    }
-
-    /// Its matrices by their local names.
-    pub(crate) fn projections_mut(&mut self) -> Vec<(&'static str, &mut Projection<B>)> {
-        match self {
-            Self::Rwkv4(mixer) => mixer.projections_mut(),
-            Self::Mlp(mixer) => mixer.projections_mut(),
-        }
-    }
+registry::mixers! {
+    /// What mixes channels.
+    kind ChannelMixerKind;
+    /// A block's channel mixer, officially `ffn`.
+    mixer ChannelMixer;
+    each each_channel_mixer;
+    /// RWKV-4's channel-mix.
+    Rwkv4 = "rwkv-4": ChannelMix(ChannelMixSettings);
+    /// Two layers with biases and GELU between them.
+    Mlp = "mlp": Mlp(MlpSettings);
 }
 
 impl<B: RwkvBackend> ChannelMixer<B> {
@@ -180,22 +111,28 @@ impl<B: RwkvBackend> ChannelMixer<B> {
         x: Tensor<B, 3>,
         last: Tensor<B, 2>,
         restarts: Option<LayerRestarts<'_, B>>,
-        at: impl FnMut(&str, Tensor<B, 3>) -> Tensor<B, 3>,
+        at: At<'_, B>,
     ) -> (Tensor<B, 3>, Tensor<B, 2>) {
+        each_channel_mixer!(self, mixer => MixesChannels::forward(mixer, x, last, restarts, at))
+    }
+
+    /// RWKV-4's channel-mix, if it is one.
+    #[must_use]
+    pub fn rwkv4(&self) -> Option<&ChannelMix<B>> {
         match self {
-            Self::Rwkv4(mixer) => mixer.forward(x, last, restarts, at),
-            Self::Mlp(mixer) => mixer.forward(x, at),
+            Self::Rwkv4(mixer) => Some(mixer),
+            _ => None,
         }
     }
 }
 
 /// How a parameter starts that is none of RWKV-4's, by its name without the block's.
 pub(super) fn rule(local: &[&str], config: &RwkvConfig) -> Option<Rule> {
-    let Mixers { shell, sequence, channel } = config.mixers;
-    match (local, shell, sequence, channel) {
-        (["emb" | "head", "weight"], Shell::GptNeoX, ..) => Some(kinds::small_init(config)),
-        (["att", rest @ ..], _, SequenceMixerKind::Attention { .. }, _) => attention::rule(rest, config),
-        (["ffn", rest @ ..], .., ChannelMixerKind::Mlp) => mlp::rule(rest, config),
-        _ => None,
-    }
+    let (settings, rest) = match local {
+        ["emb" | "head", "weight"] if config.mixers.shell == Shell::GptNeoX => return Some(kinds::small_init(config)),
+        ["att", rest @ ..] => (config.mixers.sequence.settings(), rest.join(".")),
+        ["ffn", rest @ ..] => (config.mixers.channel.settings(), rest.join(".")),
+        _ => return None,
+    };
+    settings.parameters(config).into_iter().find(|parameter| parameter.name == rest)?.rule
 }
