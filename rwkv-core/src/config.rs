@@ -1,7 +1,7 @@
 //! The sizes of a model.
 
 use crate::error::{Error, Result};
-use crate::model::{Mixers, Shell};
+use crate::model::{InitRatios, Mixers, Shell};
 use serde::{Deserialize, Serialize};
 
 /// Tokens of the GPT-NeoX tokenizer that the Pile and Raven models use.
@@ -40,7 +40,10 @@ pub struct RwkvConfig {
     /// Half-width of the embedding's uniform initial distribution. The official trainer uses its initial learning rate.
     #[serde(default = "default_emb_scale")]
     pub emb_init_scale: f64,
-    /// What the blocks consist of: RWKV-4's parts, unless others take their places for a comparison.
+    /// The numbers in the initial values of RWKV-4's parameters; they matter only before training.
+    #[serde(default, skip_serializing_if = "InitRatios::are_official")]
+    pub init: InitRatios,
+    /// What the model consists of: RWKV-4's parts, unless others take their places for a comparison.
     #[serde(default, skip_serializing_if = "Mixers::are_rwkv4")]
     pub mixers: Mixers,
 }
@@ -60,6 +63,7 @@ impl RwkvConfig {
             dim_att: n_embd,
             dim_ffn: 4 * n_embd,
             emb_init_scale: default_emb_scale(),
+            init: InitRatios::default(),
             mixers: Mixers::default(),
         }
     }
@@ -135,7 +139,8 @@ impl RwkvConfig {
     pub fn num_params(&self) -> usize {
         let Self { vocab_size: v, n_layer: l, n_embd: c, .. } = *self;
         let norms = if self.mixers.shell == Shell::Rwkv4 { 4 * c } else { 2 * c };
-        2 * v * c + l * self.mixers.block_params(self) + norms
+        let tables = if self.mixers.tied_head { 1 } else { 2 };
+        tables * v * c + l * self.mixers.block_params(self) + norms
     }
 
     /// Checks that a model of these sizes exists.
@@ -156,6 +161,7 @@ impl RwkvConfig {
             }
         }
         self.mixers.validate(self)?;
+        self.init.validate()?;
         let scale = self.emb_init_scale;
         if scale.is_finite() && scale > 0.0 {
             return Ok(());

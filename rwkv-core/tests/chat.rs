@@ -33,7 +33,7 @@ fn stubborn(vocab_size: usize, logits: &[(u32, f32)]) -> Rwkv<B> {
     model.ln_out.gamma = Param::from_tensor(Tensor::zeros([width], &device));
     model.ln_out.beta = Some(Param::from_tensor(Tensor::ones([width], &device)));
     let row = Tensor::<B, 1>::from_floats(row.as_slice(), &device).unsqueeze::<2>();
-    model.head = Projection::from_weight(Param::from_tensor(row.repeat_dim(0, width)));
+    model.head = Some(Projection::from_weight(Param::from_tensor(row.repeat_dim(0, width))));
     model
 }
 

@@ -88,7 +88,7 @@ fn matrices_are_zero_or_orthogonal_with_their_gains() {
     };
     check("att.value", att.value.weight().expect("a parameter").val(), 1.5f32.sqrt());
     check("ffn.key", ffn.key.weight().expect("a parameter").val(), 3.0f32.sqrt());
-    check("head", model.head.weight().expect("a parameter").val(), 0.5 * 2.5f32.sqrt());
+    check("head", model.head().weight().expect("a parameter").val(), 0.5 * 2.5f32.sqrt());
     let emb = values(model.emb.weight().expect("a parameter").val());
     let largest = emb.iter().fold(0.0f32, |max, x| max.max(x.abs()));
     assert!(largest <= 1e-4 && largest > 0.9e-4, "{largest}");
@@ -98,7 +98,7 @@ fn matrices_are_zero_or_orthogonal_with_their_gains() {
 fn an_orthogonal_matrix_wider_than_tall_has_orthonormal_rows() {
     // head [V, C] with V < C has gain 0.5.
     let model = Rwkv::<Flex>::new(&RwkvConfig::new(20, 1, 32), 1, &Default::default());
-    let head = model.head.weight().expect("a parameter").val(); // [32, 20]
+    let head = model.head().weight().expect("a parameter").val(); // [32, 20]
     let gram = head.clone().transpose().matmul(head);
     let error = values((gram - Tensor::<Flex, 2>::eye(20, &Default::default()) * 0.25).abs().max())[0];
     assert!(error < 1e-6, "{error}");
@@ -120,9 +120,9 @@ fn the_seed_decides_and_the_order_of_use_does_not() {
     let config = RwkvConfig::new(30, 2, 32);
     let model = |seed| Rwkv::<Flex>::new(&config, seed, &Default::default());
     let (one, two, other) = (model(0), model(0), model(1));
-    let head_first = values(one.head.weight().expect("a parameter").val());
+    let head_first = values(one.head().weight().expect("a parameter").val());
     let emb = values(two.emb.weight().expect("a parameter").val());
-    assert_eq!(values(two.head.weight().expect("a parameter").val()), head_first);
+    assert_eq!(values(two.head().weight().expect("a parameter").val()), head_first);
     assert_eq!(values(one.emb.weight().expect("a parameter").val()), emb);
     assert_ne!(values(other.emb.weight().expect("a parameter").val()), emb);
 }

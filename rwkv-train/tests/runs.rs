@@ -104,8 +104,8 @@ fn a_resumed_run_is_the_uninterrupted_one_bit_for_bit() {
     let model = checkpoint::load::<Flex>(folder.path(), &Default::default()).expect("loads");
     let same = burn::module::AutodiffModule::valid(resumed.model());
     let (got, want) = (
-        model.head.weight().expect("a parameter").val().into_data(),
-        same.head.weight().expect("a parameter").val().into_data(),
+        model.head().weight().expect("a parameter").val().into_data(),
+        same.head().weight().expect("a parameter").val().into_data(),
     );
     assert_eq!(got, want);
     plot_loss(&whole, "a test", &folder.path().join("loss.svg")).expect("drawn");

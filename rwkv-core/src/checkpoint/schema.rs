@@ -24,7 +24,9 @@ pub fn tensors(config: &RwkvConfig) -> BTreeMap<String, Vec<usize>> {
     let mut tensors = BTreeMap::new();
     let mut add = |name: String, shape: &[usize]| tensors.insert(name, shape.to_vec());
     add("emb.weight".into(), &[v, c]);
-    add("head.weight".into(), &[v, c]);
+    if !config.mixers.tied_head {
+        add("head.weight".into(), &[v, c]);
+    }
     for part in ["weight", "bias"] {
         add(format!("ln_out.{part}"), &[c]);
         if config.mixers.shell == Shell::Rwkv4 {

@@ -26,7 +26,7 @@ use std::fmt;
 /// | `ln_out` | the last layer norm's output, `C` |
 /// | `head` | the logits, `V` |
 ///
-/// A pass without a hook is compiled with [`NoHook`], which does nothing: the model's own path has no trace of hooks.
+/// A pass without a hook takes [`NoHook`], which does nothing; no name is put together then.
 ///
 /// # Example
 /// ```

@@ -28,6 +28,7 @@ use rand_distr::{Distribution, StandardNormal};
 /// | `att.value`, `ffn.key`, `head` | orthogonal, gain `√(out/in)` if `out > in` else 1; half that for `head` |
 /// | `att.{key,receptance,output}`, `ffn.{value,receptance}` | 0 |
 /// | other [mixers](super::Mixers) | as their own files say |
+/// | any of these with other numbers | [`InitRatios`](super::InitRatios) |
 /// | an adapter's `lora_a` | uniform on `±1/√in` |
 /// | an adapter's `lora_b` | 0 |
 ///
@@ -55,13 +56,22 @@ pub enum Rule {
         /// The factor.
         gain: f64,
     },
-    /// `−5 + 8·(h/(A−1))^power`: slow channels first.
+    /// `first + range·(h/(A−1))^power`: slow channels first.
     TimeDecay {
+        /// That of the slowest channel.
+        first: f64,
+        /// What the fastest has more.
+        range: f64,
         /// Larger in upper layers, which then have more slow channels.
         power: f64,
     },
-    /// `ln 0.3 + ½·((i+1) mod 3 − 1)`: a zigzag.
-    TimeFirst,
+    /// `ln(share) + zigzag·((i+1) mod 3 − 1)`.
+    TimeFirst {
+        /// The middle, before the logarithm.
+        share: f64,
+        /// The step up and down.
+        zigzag: f64,
+    },
     /// `(i/C)^power + offset`.
     TimeMix {
         /// Smaller in upper layers, which then look more at the current token.
@@ -90,19 +100,34 @@ impl Rule {
         if let Some(rule) = super::mixers::rule(local, config) {
             return rule;
         }
+        let ratios = &config.init;
         match local {
-            ["emb", "weight"] => Self::Uniform { scale: config.emb_init_scale },
+            ["emb", "weight"] => match ratios.emb_std {
+                None => Self::Uniform { scale: config.emb_init_scale },
+                Some(std) => Self::Normal { std },
+            },
             ["ln0" | "ln1" | "ln2" | "ln_out", "weight"] => Self::Ones,
             ["ln0" | "ln1" | "ln2" | "ln_out", "bias"] => Self::Zeros,
-            ["att", "time_decay"] => Self::TimeDecay { power: 0.7 + 1.3 * rho_0 },
-            ["att", "time_first"] => Self::TimeFirst,
-            ["att", "time_mix_v"] => Self::TimeMix { power: rho_1, offset: 0.3 * rho_0 },
-            ["att", "time_mix_r"] => Self::TimeMix { power: 0.5 * rho_1, offset: 0.0 },
-            ["att", "time_mix_k"] | ["ffn", "time_mix_k" | "time_mix_r"] => Self::TimeMix { power: rho_1, offset: 0.0 },
-            ["att", "value", "weight"] | ["ffn", "key", "weight"] => Self::Orthogonal { gain: 1.0 },
-            ["head", "weight"] => Self::Orthogonal { gain: 0.5 },
+            ["att", "time_decay"] => Self::TimeDecay {
+                first: ratios.decay_first,
+                range: ratios.decay_range,
+                power: ratios.decay_power + ratios.decay_power_by_layer * rho_0,
+            },
+            ["att", "time_first"] => Self::TimeFirst { share: ratios.first, zigzag: ratios.first_zigzag },
+            ["att", "time_mix_v"] | ["att", "tiny", "time_mix_vv"] => {
+                Self::TimeMix { power: ratios.mix_power * rho_1, offset: ratios.mix_value_lift * rho_0 }
+            }
+            ["att", "time_mix_r"] => {
+                Self::TimeMix { power: ratios.mix_receptance * (ratios.mix_power * rho_1), offset: 0.0 }
+            }
+            ["att" | "ffn", "time_mix_k"] | ["ffn", "time_mix_r"] | ["att", "tiny", "time_mix_qq" | "time_mix_kk"] => {
+                Self::TimeMix { power: ratios.mix_power * rho_1, offset: 0.0 }
+            }
+            ["att", "value", "weight"] => Self::Orthogonal { gain: ratios.value_gain },
+            ["ffn", "key", "weight"] => Self::Orthogonal { gain: ratios.ffn_key_gain },
+            ["head", "weight"] => Self::Orthogonal { gain: ratios.head_gain },
             ["att", "key" | "receptance" | "output", "weight"] | ["ffn", "value" | "receptance", "weight"] => {
-                Self::Zeros
+                if ratios.zero_gain == 0.0 { Self::Zeros } else { Self::Orthogonal { gain: ratios.zero_gain } }
             }
             ["att", "key" | "value" | "receptance", "lora_a"]
             | ["ffn", "key" | "receptance", "lora_a"]
@@ -127,11 +152,11 @@ impl Rule {
             }
             Self::Uniform { scale } => (0..len).map(|_| (scale * rng.random_range(-1.0..1.0)) as f32).collect(),
             Self::Orthogonal { gain } => orthogonal(shape[0], shape[1], gain, rng),
-            Self::TimeDecay { power } => {
+            Self::TimeDecay { first, range, power } => {
                 let last = (len - 1).max(1) as f64; // one channel: it starts at −5
-                indexed(&|h| -5.0 + 8.0 * (h as f64 / last).powf(power))
+                indexed(&|h| first + range * (h as f64 / last).powf(power))
             }
-            Self::TimeFirst => indexed(&|i| 0.3f64.ln() + 0.5 * (((i + 1) % 3) as f64 - 1.0)),
+            Self::TimeFirst { share, zigzag } => indexed(&|i| share.ln() + zigzag * (((i + 1) % 3) as f64 - 1.0)),
             Self::TimeMix { power, offset } => indexed(&|i| (i as f64 / len as f64).powf(power) + offset),
         }
     }

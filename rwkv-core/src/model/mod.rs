@@ -12,6 +12,7 @@ pub(crate) mod mixers;
 pub(crate) mod names;
 pub(crate) mod precision;
 mod projection;
+mod ratios;
 mod restarts;
 mod time_mix;
 
@@ -20,11 +21,14 @@ pub use channel_mix::ChannelMix;
 pub use hooks::{Capture, Hook, NoHook};
 pub use lora::{Lora, LoraConfig, LoraTarget};
 pub use mixers::{
-    At, Attention, AttentionSettings, ChannelMixSettings, ChannelMixer, ChannelMixerKind, Memory, MixerSettings,
-    Mixers, Mlp, MlpSettings, Parameter, SequenceMixer, SequenceMixerKind, Shell, TimeMixSettings,
+    AblatedChannelMix, AblatedChannelMixSettings, AblatedTimeMix, AblatedTimeMixSettings, Activation, At, Attention,
+    AttentionSettings, Bonus, ChannelMixSettings, ChannelMixer, ChannelMixerKind, Decay, Key, Memory, MixerSettings,
+    Mixers, Mlp, MlpSettings, Parameter, Receptance, SequenceMixer, SequenceMixerKind, Shell, TimeMixSettings,
+    TinyAttention, TokenShift,
 };
 pub use precision::Precision;
 pub use projection::{Embedding, Projection};
+pub use ratios::InitRatios;
 pub use restarts::{LayerRestarts, Restarts};
 pub use time_mix::TimeMix;
 
@@ -36,6 +40,7 @@ use burn::nn::LayerNorm;
 use burn::tensor::backend::Backend;
 use burn::tensor::{Int, Tensor};
 use init::Initializer;
+use std::borrow::Cow;
 
 /// An RWKV-4 language model.
 ///
@@ -73,8 +78,8 @@ pub struct Rwkv<B: Backend> {
     pub blocks: Vec<Block<B>>,
     /// Normalises the last block's output.
     pub ln_out: LayerNorm<B>,
-    /// From `C` to `V`; not tied to the embedding.
-    pub head: Projection<B>,
+    /// From `C` to `V`. In RWKV-4 it is not tied to the embedding; where it is ([`Mixers::tied_head`]), there is none.
+    pub head: Option<Projection<B>>,
     /// The residual stream is halved after every so many layers; never where it is 0. See [`Precision::F16`].
     #[module(skip)]
     rescale_every: usize,
@@ -101,7 +106,7 @@ impl<B: Backend> Rwkv<B> {
             emb: Embedding::new(&init, "emb", config.vocab_size, config.n_embd),
             blocks: (0..config.n_layer).map(|layer| Block::new(&init, layer)).collect(),
             ln_out: layers::layer_norm(&init, "ln_out"),
-            head: Projection::new(&init, "head", config.n_embd, config.vocab_size),
+            head: (!config.mixers.tied_head).then(|| Projection::new(&init, "head", config.n_embd, config.vocab_size)),
             rescale_every: 0,
             lora: None,
         }
@@ -114,7 +119,12 @@ impl<B: Backend> Rwkv<B> {
         let mut config = RwkvConfig::new(vocab_size, self.blocks.len(), n_embd);
         if let Some(block) = self.blocks.first() {
             (config.dim_att, config.dim_ffn) = (block.att.size(), block.ffn.size());
-            config.mixers = Mixers { shell: block.shell(), sequence: block.att.kind(), channel: block.ffn.kind() };
+            config.mixers = Mixers {
+                shell: block.shell(),
+                sequence: block.att.kind(),
+                channel: block.ffn.kind(),
+                tied_head: self.head.is_none(),
+            };
         }
         config
     }
@@ -151,7 +161,7 @@ impl<B: Backend> Rwkv<B> {
             found.extend(att.into_iter().map(|(name, matrix)| (format!("blocks.{l}.att.{name}.weight"), matrix)));
             found.extend(ffn.into_iter().map(|(name, matrix)| (format!("blocks.{l}.ffn.{name}.weight"), matrix)));
         }
-        found.push(("head.weight".to_owned(), &mut self.head));
+        found.extend(self.head.as_mut().map(|head| ("head.weight".to_owned(), head)));
         found
     }
 
@@ -325,13 +335,19 @@ impl<B: RwkvBackend> Rwkv<B> {
         let count = batch * time;
         let (x, targets) = (x.reshape([count, width]), targets.reshape([count]));
         let weights = weights.map(|weights| weights.reshape([count]));
-        self.head.loss(x, targets, weights, l2_wrap, if chunk == 0 { count } else { chunk.min(count) })
+        self.head().loss(x, targets, weights, l2_wrap, if chunk == 0 { count } else { chunk.min(count) })
+    }
+
+    /// What makes logits of the normalised stream: [`Self::head`](field@Self::head), or the embedding's table transposed.
+    #[must_use]
+    pub fn head(&self) -> Cow<'_, Projection<B>> {
+        self.head.as_ref().map_or_else(|| Cow::Owned(self.emb.as_head()), Cow::Borrowed)
     }
 
     /// `[B, T, C]` to `[B, T, V]`, in the dtype of the arithmetic.
     fn logits(&self, x: Tensor<B, 3>, hook: &mut impl Hook<B>) -> Tensor<B, 3> {
         let x = hook.at(format_args!("ln_out"), layers::normalise(&self.ln_out, x));
         let dtype = inner_dtype(x.dtype());
-        hook.at(format_args!("head"), self.head.forward(x).cast(dtype))
+        hook.at(format_args!("head"), self.head().forward(x).cast(dtype))
     }
 }

@@ -276,6 +276,16 @@ impl<B: Backend> Embedding<B> {
         }
     }
 
+    /// The table transposed, as a projection from `C` to `V` that follows it.
+    pub(super) fn as_head(&self) -> Projection<B> {
+        let (packed, pieces) = match held(&self.weight, &self.packed, &self.pieces) {
+            Held::Parameter(weight) => (None, vec![weight.val().transpose()]),
+            Held::Packed(packed) => (Some(packed.clone()), Vec::new()),
+            Held::Pieces(pieces) => (None, pieces.iter().map(|piece| piece.clone().transpose()).collect()),
+        };
+        Projection { weight: None, packed, pieces, lora_a: None, lora_b: None, lora_scale: 0.0 }
+    }
+
     /// Rows of the table: `[B, T]` to `[B, T, C]`.
     pub fn forward(&self, tokens: Tensor<B, 2, Int>) -> Tensor<B, 3> {
         match held(&self.weight, &self.packed, &self.pieces) {

@@ -189,6 +189,25 @@ impl<'a, B: RwkvBackend> LayerRestarts<'a, B> {
         (Tensor::cat(outputs, 1), last, memory)
     }
 
+    /// A channel mixer's pass text by text, as [`Self::in_pieces`].
+    pub(super) fn channels_in_pieces(
+        &self,
+        x: Tensor<B, 3>,
+        mut last: Tensor<B, 2>,
+        mut mix: impl FnMut(Tensor<B, 3>, Tensor<B, 2>) -> (Tensor<B, 3>, Tensor<B, 2>),
+    ) -> (Tensor<B, 3>, Tensor<B, 2>) {
+        let mut outputs = Vec::new();
+        for (start, end, cut) in self.pieces(x.dims()[1]) {
+            if let Some(cut) = cut {
+                last = last * cut.goes_on.clone() + self.fresh_ffn_x() * cut.starts_anew();
+            }
+            let (y, next) = mix(x.clone().narrow(1, start, end - start), last);
+            outputs.push(y);
+            last = next;
+        }
+        (Tensor::cat(outputs, 1), last)
+    }
+
     /// `start..end` of the pieces of a sequence, each with the cut at its start.
     fn pieces(&self, time: usize) -> Vec<(usize, usize, Option<&'a Cut<B>>)> {
         let cuts: Vec<&Cut<B>> = self.cuts.iter().filter(|cut| cut.position < time).collect();

@@ -13,9 +13,26 @@ use rwkv_core::model::{ChannelMixerKind, Mixers, NoHook, Restarts, Rwkv, Sequenc
 use rwkv_core::ops::RwkvBackend;
 use rwkv_core::state::State;
 
+/// RWKV-4 with switches, and shells.
+const VARIANTS: [(&str, &str); 11] = [
+    ("no shift", r#"{"sequence": {"rwkv-4-ablated": {"token_shift": "none"}}}"#),
+    ("half shift", r#"{"sequence": {"rwkv-4-ablated": {"token_shift": "half", "bonus": "zero"}}}"#),
+    ("shift per head", r#"{"sequence": {"rwkv-4-ablated": {"token_shift": {"per-head": 4}, "receptance": "tanh"}}}"#),
+    ("shared decay", r#"{"sequence": {"rwkv-4-ablated": {"decay": "shared", "key": "linear"}}}"#),
+    ("decay by schedule", r#"{"sequence": {"rwkv-4-ablated": {"decay": "schedule", "receptance": "none"}}}"#),
+    ("no decay", r#"{"sequence": {"rwkv-4-ablated": {"decay": "none"}}}"#),
+    ("tiny attention", r#"{"sequence": {"rwkv-4-ablated": {"tiny_attention": 15}}}"#),
+    ("swiglu", r#"{"channel": {"rwkv-4-ablated": {"activation": "swiglu", "gate": false}}}"#),
+    ("gelu", r#"{"channel": {"rwkv-4-ablated": {"activation": "gelu", "token_shift": {"per-head": 2}}}}"#),
+    ("without ln0", r#"{"shell": "rwkv-4-without-ln0", "channel": {"rwkv-4-ablated": {"activation": "relu"}}}"#),
+    ("tied head", r#"{"tied_head": true}"#),
+];
+
 /// All dimensions differ, and nothing is a multiple of a vector's width.
 fn configs() -> Vec<(&'static str, RwkvConfig)> {
     let config = |mixers: Mixers| RwkvConfig { dim_att: 24, dim_ffn: 20, mixers, ..RwkvConfig::new(13, 2, 16) };
+    let variants =
+        VARIANTS.iter().map(|(name, json)| (*name, config(serde_json::from_str(json).expect("a choice of mixers"))));
     let sequences = SequenceMixerKind::all().into_iter().map(|sequence| {
         let mixers = Mixers { sequence, ..Mixers::default() };
         (sequence.name(), config(mixers))
@@ -24,7 +41,7 @@ fn configs() -> Vec<(&'static str, RwkvConfig)> {
         let mixers = Mixers { channel, ..Mixers::default() };
         (channel.name(), config(mixers))
     });
-    sequences.chain(channels).collect()
+    sequences.chain(channels).chain(variants).collect()
 }
 
 /// Adds noise to every parameter, because many start as zeros, times a factor.

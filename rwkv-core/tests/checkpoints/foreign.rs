@@ -63,7 +63,7 @@ fn loaded_parameters_keep_their_names_ids_and_gradients() {
     let fresh = Rwkv::<B>::new(&loaded.config(), 0, &Default::default());
     assert_eq!(loaded.named_parameters(), fresh.named_parameters());
     assert!(loaded.blocks[1].att.rwkv4().expect("RWKV-4").time_decay.val().is_require_grad());
-    assert!(loaded.head.weight().expect("a parameter").val().is_require_grad());
+    assert!(loaded.head().weight().expect("a parameter").val().is_require_grad());
     let tokens = burn::tensor::Tensor::from_data([[1, 2, 3]], &Default::default());
     let (logits, _) = loaded.forward(tokens, loaded.zero_state(1));
     let gradients = logits.powf_scalar(2.0).mean().backward();

@@ -61,10 +61,10 @@ fn half_precision_files_become_f32_weights() {
         Some((name.to_owned(), shape.to_vec(), Dtype::BF16, half))
     });
     let model = checkpoint::load::<Flex>(&path, &Default::default()).expect("loads");
-    assert_eq!(model.head.weight().expect("a parameter").val().dtype(), burn::tensor::DType::F32);
+    assert_eq!(model.head().weight().expect("a parameter").val().dtype(), burn::tensor::DType::F32);
     let exact = checkpoint::load::<Flex>(&fixture("model.safetensors"), &Default::default()).expect("loads");
     let (half, exact) =
-        (model.head.weight().expect("a parameter").val(), exact.head.weight().expect("a parameter").val());
+        (model.head().weight().expect("a parameter").val(), exact.head().weight().expect("a parameter").val());
     let error = (half - exact.clone()).abs().max().into_scalar() / exact.abs().max().into_scalar();
     assert!(error > 0.0 && error < 1.0 / 128.0, "{error}");
 }

@@ -108,6 +108,7 @@ impl RunConfig {
         let mut config = RwkvConfig::new(model.vocab_size.unwrap_or(needed), model.n_layer, model.n_embd);
         config.dim_att = model.dim_att.unwrap_or(config.dim_att);
         config.dim_ffn = model.dim_ffn.unwrap_or(config.dim_ffn);
+        config.init = model.init;
         config.mixers = model.mixers;
         config.emb_init_scale = model.emb_init_scale.unwrap_or(self.train.lr_init);
         config

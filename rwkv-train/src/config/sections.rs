@@ -3,7 +3,7 @@
 use super::choices::{Bptt, Precision, Stage, TokenizerKind, TuneMethod};
 use crate::data::Order;
 use crate::schedule::Decay;
-use rwkv_core::model::{LoraTarget, Mixers};
+use rwkv_core::model::{InitRatios, LoraTarget, Mixers};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -21,7 +21,10 @@ pub struct ModelSection {
     /// Hidden units of the channel-mix; `4·n_embd` when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dim_ffn: Option<usize>,
-    /// What the blocks consist of; RWKV-4's own parts when absent.
+    /// The numbers in the initial values of RWKV-4's parameters; the official trainer's when absent.
+    #[serde(skip_serializing_if = "InitRatios::are_official")]
+    pub init: InitRatios,
+    /// What the model consists of; RWKV-4's own parts when absent.
     #[serde(skip_serializing_if = "Mixers::are_rwkv4")]
     pub mixers: Mixers,
     /// Half-width of the embedding's initial distribution; `lr_init`, as in the official trainer, when absent.
@@ -45,6 +48,7 @@ impl Default for ModelSection {
             n_embd: 128,
             dim_att: None,
             dim_ffn: None,
+            init: InitRatios::default(),
             mixers: Mixers::default(),
             emb_init_scale: None,
             vocab_size: None,

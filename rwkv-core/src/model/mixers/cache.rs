@@ -46,7 +46,6 @@ pub(super) fn slots<B: Backend, const N: usize>(
 }
 
 /// What a query at one of `positions`, `[B, T, 1]`, must not look at, `[B, T, S]`: later tokens, and empty slots.
-#[expect(dead_code, reason = "mixers with weights between positions will ask")]
 pub(super) fn hidden<B: Backend>(positions: &Tensor<B, 3>, slots: &Tensor<B, 2>) -> Tensor<B, 3, Bool> {
     let ([batch, time, _], [_, count]) = (positions.dims(), slots.dims());
     let shape = [batch, time, count];

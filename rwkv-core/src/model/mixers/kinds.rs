@@ -28,6 +28,9 @@ pub struct Mixers {
     pub sequence: SequenceMixerKind,
     /// What mixes channels.
     pub channel: ChannelMixerKind,
+    /// Whether the head is the embedding's table, transposed; RWKV-4 has a matrix of its own.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub tied_head: bool,
 }
 
 /// The order of norms and sums around the mixers.
@@ -37,6 +40,9 @@ pub enum Shell {
     #[default]
     #[serde(rename = "rwkv-4")]
     Rwkv4,
+    /// RWKV-4's without the layer norm after the embedding.
+    #[serde(rename = "rwkv-4-without-ln0")]
+    Rwkv4WithoutLn0,
     /// GPT-NeoX's, as in Pythia: no norm after the embedding; `x ← x + att(ln1(x)) + ffn(ln2(x))`; embedding and head start
     /// from `N(0, 2/(5C))`.
     #[serde(rename = "gpt-neox")]
@@ -51,6 +57,7 @@ impl Mixers {
             shell: Shell::GptNeoX,
             sequence: SequenceMixerKind::Attention(AttentionSettings { n_head }),
             channel: ChannelMixerKind::Mlp(MlpSettings {}),
+            tied_head: false,
         }
     }
 

@@ -12,9 +12,14 @@
 //! | `registry.rs` | makes enums of the lists |
 //! | `cache.rs` | the memory of mixers that look at every token again |
 //! | `rwkv4.rs` | RWKV-4's own parts as mixers |
+//! | `ablated_*.rs` | RWKV-4's parts with switches: [`AblatedTimeMix`], [`AblatedChannelMix`], [`TokenShift`] |
+//! | `tiny_attention.rs` | the [`TinyAttention`] of RWKV-4b |
 //! | `attention.rs` | [`Attention`]: causal attention with rotary positions |
 //! | `mlp.rs` | [`Mlp`]: the Transformer's feed-forward layer |
 
+mod ablated_channel_mix;
+mod ablated_shift;
+mod ablated_time_mix;
 mod attention;
 mod cache;
 mod kinds;
@@ -22,12 +27,17 @@ mod mixer;
 mod mlp;
 mod registry;
 mod rwkv4;
+mod tiny_attention;
 
+pub use ablated_channel_mix::{AblatedChannelMix, AblatedChannelMixSettings, Activation};
+pub use ablated_shift::TokenShift;
+pub use ablated_time_mix::{AblatedTimeMix, AblatedTimeMixSettings, Bonus, Decay, Key, Receptance};
 pub use attention::{Attention, AttentionSettings};
 pub use kinds::{Mixers, Shell};
 pub use mixer::{At, Memory, MixerSettings, Parameter};
 pub use mlp::{Mlp, MlpSettings};
 pub use rwkv4::{ChannelMixSettings, TimeMixSettings};
+pub use tiny_attention::TinyAttention;
 
 use super::channel_mix::ChannelMix;
 use super::init::{Initializer, Rule};
@@ -49,6 +59,8 @@ registry::mixers! {
     each each_sequence_mixer;
     /// RWKV-4's time-mix.
     Rwkv4 = "rwkv-4": TimeMix(TimeMixSettings);
+    /// RWKV-4's time-mix with a switch for each of its parts.
+    AblatedRwkv4 = "rwkv-4-ablated": AblatedTimeMix(AblatedTimeMixSettings);
     /// Causal attention with rotary positions.
     Attention = "attention": Attention(AttentionSettings);
 }
@@ -94,6 +106,8 @@ registry::mixers! {
     each each_channel_mixer;
     /// RWKV-4's channel-mix.
     Rwkv4 = "rwkv-4": ChannelMix(ChannelMixSettings);
+    /// RWKV-4's channel-mix with a switch for each of its parts.
+    AblatedRwkv4 = "rwkv-4-ablated": AblatedChannelMix(AblatedChannelMixSettings);
     /// Two layers with biases and GELU between them.
     Mlp = "mlp": Mlp(MlpSettings);
 }
