@@ -25,7 +25,7 @@ struct Args {
     #[arg(
         long,
         default_value = "loss",
-        help = "What it shows: loss, val_loss, lr, grad_norm, tokens_per_second or mfu"
+        help = "What it shows: loss, val_loss, val_accuracy, val_exact, lr, grad_norm, tokens_per_second or mfu"
     )]
     y: Column,
     /// Draw the mean of this many rows up to each; validation losses are left as they are.

@@ -51,6 +51,9 @@ impl Progress {
         if let Some(val_loss) = row.val_loss {
             line += &format!("  val_loss {val_loss:.4}");
         }
+        if let (Some(accuracy), Some(exact)) = (row.val_accuracy, row.val_exact) {
+            line += &format!("  right {:.1} %, whole samples {:.1} %", 100.0 * accuracy, 100.0 * exact);
+        }
         line += &format!("  lr {:.2e}  {:.0} tokens/s", row.lr, row.tokens_per_second);
         if let Some(mfu) = row.mfu {
             line += &format!("  MFU {:.1} %", 100.0 * mfu);

@@ -96,7 +96,7 @@ fn quickstart<B: RwkvAutodiffBackend>(args: &Args, device: B::Device) -> Result<
 
     let model = Rwkv::<B>::new(&model_config, args.seed, &device);
     let mut trainer = Trainer::new(config.clone(), dataset, model, device)?;
-    let before = trainer.validate(config.train.val_windows);
+    let before = trainer.validate(config.train.val_windows).loss;
     report::say(format_args!(
         "Training for {} steps. The held-out loss before is {before:.3} nats per character.",
         args.steps
@@ -105,7 +105,7 @@ fn quickstart<B: RwkvAutodiffBackend>(args: &Args, device: B::Device) -> Result<
     let mut log = Log { progress: Progress::new(args.steps, 0), rows: Vec::new() };
     trainer.run(&mut log)?;
     log.progress.finish();
-    let after = trainer.validate(config.train.val_windows);
+    let after = trainer.validate(config.train.val_windows).loss;
     report::say(format_args!("{}", chart(&log.rows)))?;
     report::say(format_args!(
         "Trained in {:.0} s; the held-out loss fell from {before:.3} to {after:.3}.",

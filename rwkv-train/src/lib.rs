@@ -9,6 +9,7 @@ pub mod dropout;
 pub mod error;
 pub mod eta;
 pub mod events;
+pub mod exact_match;
 mod finite;
 pub mod flops;
 pub mod metrics;

@@ -10,7 +10,7 @@ pub const FILE: &str = "metrics.jsonl";
 
 /// One row: what training looked like over the steps since the row before.
 ///
-/// Rows of older versions lack `tokens`, `mfu` and `seconds`, and are read as 0 and `None`.
+/// Rows of older versions lack `tokens`, `mfu` and `seconds`, and are read as 0 and `None`; those of text lack accuracies.
 ///
 /// # Example
 /// ```
@@ -28,6 +28,12 @@ pub struct Metrics {
     pub loss: f64,
     /// Validation loss after this step, in nats per token, where it was measured.
     pub val_loss: Option<f64>,
+    /// Share of the held-out answers that were right after this step, where the data has answers ([`crate::exact_match`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub val_accuracy: Option<f64>,
+    /// Share of the held-out samples all of whose answers were right.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub val_exact: Option<f64>,
     /// Training speed over the row's steps, validation and checkpoints left out.
     pub tokens_per_second: f64,
     /// Learning rate of the step.
@@ -83,6 +89,8 @@ mod tests {
             step,
             loss: 2.5,
             val_loss: Some(2.75),
+            val_accuracy: Some(0.5),
+            val_exact: Some(0.25),
             tokens_per_second: 1e4,
             lr: 1e-3,
             grad_norm: 0.5,
@@ -103,7 +111,10 @@ mod tests {
         assert_eq!(rows[1], row(2));
         let old =
             Metrics { step: 1, loss: 3.5, val_loss: Some(3.25), tokens_per_second: 900.0, grad_norm: 0.7, ..row(1) };
-        assert_eq!(rows[0], Metrics { tokens: 0, mfu: None, seconds: None, ..old });
+        let old = Metrics { tokens: 0, mfu: None, seconds: None, val_accuracy: None, val_exact: None, ..old };
+        assert_eq!(rows[0], old);
+        let text = serde_json::to_string(&old).expect("JSON");
+        assert!(!text.contains("accuracy") && !text.contains("exact"), "{text}");
     }
 
     #[test]

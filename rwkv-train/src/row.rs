@@ -46,6 +46,8 @@ impl Row {
             step: progress.step,
             loss: self.loss / self.losses as f64,
             val_loss: None,
+            val_accuracy: None,
+            val_exact: None,
             tokens_per_second,
             lr,
             grad_norm: self.grad_norm,

@@ -87,6 +87,8 @@ impl EventWriter {
         let scalars = [
             ("train/loss", Some(row.loss)),
             ("val/loss", row.val_loss),
+            ("val/accuracy", row.val_accuracy),
+            ("val/exact", row.val_exact),
             ("train/lr", Some(row.lr)),
             ("train/grad_norm", Some(row.grad_norm)),
             ("train/tokens_per_second", Some(row.tokens_per_second)),

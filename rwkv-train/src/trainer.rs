@@ -15,7 +15,7 @@ use crate::row::{Outcome, Row};
 use crate::schedule::Schedule;
 use crate::timings::{Phase, Timings};
 use crate::trainee::Trainee;
-use crate::validate::validation_loss;
+use crate::validate::{Validation, validate};
 use burn::module::AutodiffModule;
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
@@ -193,12 +193,12 @@ impl<B: RwkvAutodiffBackend> Trainer<B> {
         &self.timings
     }
 
-    /// The loss on the held-out text, in nats per token, over at most `limit` samples.
-    pub fn validate(&mut self, limit: usize) -> f64 {
+    /// The loss on the held-out data, and how many answers are right where it has some, over at most `limit` samples.
+    pub fn validate(&mut self, limit: usize) -> Validation {
         let started = Instant::now();
-        let loss = validation_loss(&self.trainee().valid(), self.dataset.val.as_ref(), limit, &self.device);
+        let validation = validate(&self.trainee().valid(), self.dataset.val.as_ref(), limit, &self.device);
         self.timings.add(Phase::Validation, started);
-        loss
+        validation
     }
 
     /// Trains to the last step, or until it is asked to stop.
@@ -242,11 +242,13 @@ impl<B: RwkvAutodiffBackend> Trainer<B> {
             if due(train.log_every, step) || validates || saves {
                 let mut metrics = self.metrics(std::mem::take(&mut row), outcome.lr, worker.world());
                 if validates {
-                    let val_loss = self.validate(train.val_windows);
-                    if !val_loss.is_finite() {
-                        return Err(self.diverged(val_loss, &outcome, finite::ALL_FINITE.to_owned()));
+                    let Validation { loss, score } = self.validate(train.val_windows);
+                    if !loss.is_finite() {
+                        return Err(self.diverged(loss, &outcome, finite::ALL_FINITE.to_owned()));
                     }
-                    metrics.val_loss = Some(val_loss);
+                    metrics.val_loss = Some(loss);
+                    metrics.val_accuracy = score.map(|score| score.accuracy());
+                    metrics.val_exact = score.map(|score| score.exact_match());
                 }
                 metrics.seconds = Some(self.progress.seconds + started.elapsed().as_secs_f64());
                 if worker.rank() == 0 {

@@ -169,6 +169,8 @@ fn a_folder_with_a_run_is_not_written_over() {
             step: 1,
             loss: 1.0,
             val_loss: None,
+            val_accuracy: None,
+            val_exact: None,
             tokens_per_second: 1.0,
             lr: 1.0,
             grad_norm: 1.0,

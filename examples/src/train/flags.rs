@@ -3,6 +3,7 @@
 use crate::Failure;
 use rwkv_train::config::{Precision, RunConfig, TokenizerKind, TuneMethod};
 use rwkv_train::data::Order;
+use rwkv_train::data::tasks::Task;
 use rwkv_train::schedule::Decay;
 use std::path::PathBuf;
 
@@ -33,6 +34,9 @@ pub(crate) struct Recipe {
     /// Instructions or conversations, JSONL.
     #[arg(long, value_name = "FILE")]
     instructions: Option<PathBuf>,
+    /// Generated task instead of a file: mqar, induction, copying, selective-copying, parity, modular-arithmetic or needle.
+    #[arg(long, value_name = "NAME")]
+    task: Option<Task>,
     /// random, shuffled, `magic_prime` or sequential [default: random].
     #[arg(long)]
     order: Option<Order>,
@@ -136,7 +140,7 @@ impl Recipe {
             };
         }
         apply!(model: n_layer, n_embd, dim_att, dim_ffn, emb_init_scale, start_from);
-        apply!(data: text, val_text, tokens, val_tokens, instructions, val_fraction, tokenizer, order);
+        apply!(data: text, val_text, tokens, val_tokens, instructions, task, val_fraction, tokenizer, order);
         apply!(train: seed, steps, batch_size, accumulate, ctx_len, lr_init, lr_final, warmup_steps, lr_schedule);
         apply!(train: beta_1, beta_2, epsilon, grad_clip, precision, log_every, val_every, val_windows, save_every, keep);
         apply!(tune: method);

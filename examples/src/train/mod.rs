@@ -43,7 +43,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// Trains an RWKV-4 on a text, a token file or instructions, and writes a run directory.
+/// Trains an RWKV-4 on a text, a token file, instructions or a generated task, and writes a run directory.
 ///
 /// A run is described by a TOML file, by flags, or by both: flags win. The defaults are a small character model.
 /// Ctrl-C ends it after the step at hand, with a checkpoint.

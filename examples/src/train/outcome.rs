@@ -18,6 +18,10 @@ pub(super) struct Outcome {
     steps: usize,
     loss: Option<f64>,
     val_loss: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    val_accuracy: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    val_exact: Option<f64>,
     seconds: f64,
     tokens_per_second: Option<f64>,
     num_params: usize,
@@ -47,6 +51,8 @@ impl Outcome {
             steps: trainer.step(),
             loss: rows.last().map(|row| row.loss),
             val_loss: rows.iter().rev().find_map(|row| row.val_loss),
+            val_accuracy: rows.iter().rev().find_map(|row| row.val_accuracy),
+            val_exact: rows.iter().rev().find_map(|row| row.val_exact),
             seconds: started.elapsed().as_secs_f64(),
             tokens_per_second: (trained > 0).then(|| trained as f64 / training_s),
             num_params: trainer.model().num_params_lazy(),
@@ -64,8 +70,18 @@ pub(super) fn describe(outcome: &Outcome) -> String {
         true => String::new(),
         false => format!("; {} of {} parameters learn", outcome.num_trained, outcome.num_params),
     };
+    let answers = match (outcome.val_accuracy, outcome.val_exact) {
+        (Some(accuracy), Some(exact)) => {
+            format!(
+                "; {:.1} % of the answers are right, {:.1} % of the samples wholly",
+                100.0 * accuracy,
+                100.0 * exact
+            )
+        }
+        _ => String::new(),
+    };
     format!(
-        "step {}: loss {}, validation loss {} nats per token{learning}\n\
+        "step {}: loss {}, validation loss {} nats per token{answers}{learning}\n\
          {:.1} s in all, training at {} tokens/s: data {data_s:.1} s, passes {backprop_s:.1} s, optimizer \
          {optimizer_s:.1} s; validation {validation_s:.1} s, checkpoints {checkpoint_s:.1} s\n\
          the run is in {}",
@@ -81,6 +97,9 @@ pub(super) fn describe(outcome: &Outcome) -> String {
 fn title(config: &RunConfig) -> String {
     let data = &config.data;
     let file = [&data.text, &data.tokens, &data.instructions].into_iter().flatten().next();
-    let name = file.and_then(|file| file.file_name()).unwrap_or_default().to_string_lossy();
+    let name = match &data.task {
+        Some(task) => task.name().into(),
+        None => file.and_then(|file| file.file_name()).unwrap_or_default().to_string_lossy(),
+    };
     format!("{} layers, width {}, {name}", config.model.n_layer, config.model.n_embd)
 }

@@ -9,6 +9,7 @@ use rwkv_core::ops::RwkvAutodiffBackend;
 use rwkv_core::tokenizer::{AnyTokenizer, ByteTokenizer, CharTokenizer, Tokenizer};
 use rwkv_train::config::{RunConfig, TokenizerKind};
 use rwkv_train::data::instructions::{Examples, Instructions, Template};
+use rwkv_train::data::tasks::Task;
 use rwkv_train::data::{Dataset, Tokens, WindowOptions};
 use rwkv_train::error::Result as TrainResult;
 use rwkv_train::transfer::transfer;
@@ -18,7 +19,7 @@ use std::sync::Arc;
 /// Data and tokenizer of a run, shared by its workers.
 pub(super) struct Source {
     pub dataset: Dataset,
-    /// None for token files whose tokenizer is not named.
+    /// None for tasks, and for token files whose tokenizer is not named.
     pub tokenizer: Option<AnyTokenizer>,
     pub vocab_size: usize,
 }
@@ -27,16 +28,17 @@ impl Source {
     /// What the configuration names. `tokenizer` is that of a run that goes on.
     pub(super) fn open(config: &RunConfig, tokenizer: Option<AnyTokenizer>) -> Result<Self, Failure> {
         let data = &config.data;
-        match (&data.text, &data.tokens, &data.instructions) {
-            (Some(text), None, None) => Self::text(config, text, tokenizer),
-            (None, Some(tokens), None) => Self::tokens(config, tokens, tokenizer),
-            (None, None, Some(instructions)) => Self::instructions(config, instructions, tokenizer),
-            (None, None, None) => Err(Failure(
-                "no training data: give --text FILE, --tokens PREFIX or --instructions FILE, or one of them under [data] \
-                 in --config"
+        match (&data.text, &data.tokens, &data.instructions, &data.task) {
+            (Some(text), None, None, None) => Self::text(config, text, tokenizer),
+            (None, Some(tokens), None, None) => Self::tokens(config, tokens, tokenizer),
+            (None, None, Some(instructions), None) => Self::instructions(config, instructions, tokenizer),
+            (None, None, None, Some(task)) => Self::task(config, task),
+            (None, None, None, None) => Err(Failure(
+                "no training data: give --text FILE, --tokens PREFIX, --instructions FILE or --task NAME, or one of them \
+                 under [data] in --config"
                     .into(),
             )),
-            _ => Err(Failure("text, tokens and instructions under [data] exclude each other".into())),
+            _ => Err(Failure("text, tokens, instructions and task under [data] exclude each other".into())),
         }
     }
 
@@ -121,6 +123,13 @@ impl Source {
         let dataset = Dataset { train: Arc::new(train), val: Arc::new(val) };
         let vocab_size = tokenizer.vocab_size();
         Ok(Self { dataset, tokenizer: Some(tokenizer), vocab_size })
+    }
+
+    fn task(config: &RunConfig, task: &Task) -> Result<Self, Failure> {
+        let generator = task.generator();
+        let vocab_size = generator.vocab_size();
+        let dataset = Dataset::of_task(generator, config.train.ctx_len, config.train.seed)?;
+        Ok(Self { dataset, tokenizer: None, vocab_size })
     }
 }
 

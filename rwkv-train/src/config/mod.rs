@@ -239,6 +239,10 @@ impl RunConfig {
             }
             before = extension.step;
         }
+        if let Some(task) = &self.data.task {
+            let extensions = train.extend.iter().map(|extension| extension.ctx_len);
+            [train.ctx_len].into_iter().chain(extensions).try_for_each(|ctx_len| task.validate(ctx_len))?;
+        }
         self.lora().validate()?;
         Ok(self.model_config(1).validate()?)
     }

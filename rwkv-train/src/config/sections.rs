@@ -2,6 +2,7 @@
 
 use super::choices::{Bptt, Precision, Stage, TokenizerKind, TuneMethod};
 use crate::data::Order;
+use crate::data::tasks::Task;
 use crate::schedule::Decay;
 use rwkv_core::model::{InitRatios, LoraTarget, Mixers};
 use serde::{Deserialize, Serialize};
@@ -58,7 +59,7 @@ impl Default for ModelSection {
     }
 }
 
-/// Where the tokens come from: one of `text`, `tokens` and `instructions`.
+/// Where the tokens come from: one of `text`, `tokens`, `instructions` and `task`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DataSection {
@@ -80,6 +81,9 @@ pub struct DataSection {
     /// The prompts around them, `raven` or `world`; the tokenizer's own when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prompt: Option<String>,
+    /// A generated task: its name, or `{ NAME = { … } }` with some of its numbers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub task: Option<Task>,
     /// The share of the data that is held out.
     pub val_fraction: f64,
     /// How `text` becomes tokens: `char`, `byte`, or a vocabulary file.
@@ -99,6 +103,7 @@ impl Default for DataSection {
             val_tokens: None,
             instructions: None,
             prompt: None,
+            task: None,
             val_fraction: 0.1,
             tokenizer: TokenizerKind::Char,
             order: Order::Random,

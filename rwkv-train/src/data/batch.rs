@@ -23,14 +23,15 @@ impl Batch {
     /// One row a sample.
     ///
     /// # Panics
-    /// When a sample has not `ctx_len + 1` tokens, or its weights not `ctx_len`.
+    /// When a sample has not `ctx_len + 1` tokens, or its targets or weights are not `ctx_len`.
     pub fn new(samples: impl Iterator<Item = Sample>, ctx_len: usize) -> Self {
         let mut batch = Self { inputs: Vec::new(), targets: Vec::new(), weights: None, resets: Vec::new(), ctx_len };
         for (row, sample) in samples.enumerate() {
             assert_eq!(sample.tokens.len(), ctx_len + 1, "a sample of another length");
             let before = batch.targets.len();
             batch.inputs.extend_from_slice(&sample.tokens[..ctx_len]);
-            batch.targets.extend_from_slice(&sample.tokens[1..]);
+            batch.targets.extend_from_slice(sample.targets.as_deref().unwrap_or(&sample.tokens[1..]));
+            assert_eq!(batch.targets.len(), batch.inputs.len(), "one target an input");
             if sample.weights.is_some() || batch.weights.is_some() {
                 let weights = batch.weights.get_or_insert_with(|| vec![1.0; before]);
                 weights.extend(sample.weights.unwrap_or_else(|| vec![1.0; ctx_len]));
@@ -96,7 +97,8 @@ mod tests {
     use super::*;
 
     fn batch() -> Batch {
-        let masked = Sample { tokens: vec![5, 6, 7, 8, 9], weights: Some(vec![0.0, 0.0, 1.0, 1.0]), resets: vec![2] };
+        let weights = Some(vec![0.0, 0.0, 1.0, 1.0]);
+        let masked = Sample { weights, resets: vec![2], ..Sample::plain(vec![5, 6, 7, 8, 9]) };
         Batch::new([Sample::plain(vec![0, 1, 2, 3, 4]), masked].into_iter(), 4)
     }
 
@@ -107,6 +109,14 @@ mod tests {
         assert_eq!(batch.inputs, [0, 1, 2, 3, 5, 6, 7, 8]);
         assert_eq!(batch.targets, [1, 2, 3, 4, 6, 7, 8, 9]);
         assert_eq!(batch.resets, [(2, 1)]);
+    }
+
+    #[test]
+    fn targets_may_be_others_than_what_is_read_next() {
+        let other = Sample { targets: Some(vec![3, 2, 1]), ..Sample::plain(vec![5, 6, 7, 8]) };
+        let batch = Batch::new([Sample::plain(vec![0, 1, 2, 3]), other].into_iter(), 3);
+        assert_eq!(batch.inputs, [0, 1, 2, 5, 6, 7]);
+        assert_eq!(batch.targets, [1, 2, 3, 3, 2, 1]);
     }
 
     #[test]

@@ -1,9 +1,10 @@
-//! Text as token streams, and samples of them.
+//! Text as token streams, instructions, generated tasks; and samples of them.
 
 mod batch;
 pub mod instructions;
 mod order;
 mod sample;
+pub mod tasks;
 mod token_file;
 mod tokens;
 mod windows;
@@ -19,6 +20,7 @@ use crate::error::{Error, Result};
 use rwkv_core::tokenizer::Tokenizer;
 use std::path::Path;
 use std::sync::Arc;
+use tasks::{Generated, Generator, Split};
 
 /// What the model learns from, and what it is measured on.
 #[derive(Clone)]
@@ -49,6 +51,15 @@ impl Dataset {
             train: Arc::new(Windows::new("the training text", train, options)?),
             val: Arc::new(Windows::new("the held-out text", val, measured)?),
         })
+    }
+
+    /// Puzzles of `ctx_len` inputs of a task, and others of it to measure with.
+    ///
+    /// # Errors
+    /// As [`Generated::new`].
+    pub fn of_task(task: Arc<dyn Generator>, ctx_len: usize, seed: u64) -> Result<Self> {
+        let of = |split| Generated::of(task.clone(), ctx_len, seed, split);
+        Ok(Self { train: Arc::new(of(Split::Train)?), val: Arc::new(of(Split::HeldOut)?) })
     }
 
     /// Token files for a vocabulary of `vocab_size`: `val` is held out, or without it the last `val_fraction` of `train`.

@@ -9,6 +9,8 @@ use std::sync::Arc;
 pub struct Sample {
     /// `ctx_len + 1` token ids: inputs are all but the last, targets all but the first.
     pub tokens: Vec<u32>,
+    /// Other targets, where they are not what is read next; nothing means those of `tokens`.
+    pub targets: Option<Vec<u32>>,
     /// The weight of each target in the loss; nothing means 1 for all.
     pub weights: Option<Vec<f32>>,
     /// Inputs before which the model starts anew, in rising order; 0 is a start anyway and not listed.
@@ -19,7 +21,7 @@ impl Sample {
     /// A sample whose targets all count and that is one piece.
     #[must_use]
     pub fn plain(tokens: Vec<u32>) -> Self {
-        Self { tokens, weights: None, resets: Vec::new() }
+        Self { tokens, targets: None, weights: None, resets: Vec::new() }
     }
 }
 
@@ -50,6 +52,12 @@ pub trait Samples: Send + Sync {
 
     /// The `i`-th of the [`Self::len`] samples that cover the data once, in order.
     fn in_order(&self, i: usize) -> Sample;
+
+    /// Whether targets that count are answers, of which right ones are to be counted ([`crate::exact_match`]). Such samples
+    /// are one piece each, without resets.
+    fn has_answers(&self) -> bool {
+        false
+    }
 
     /// Samples `first..first + count` of the training order, side by side.
     fn batch(&self, first: u64, count: usize) -> Batch {

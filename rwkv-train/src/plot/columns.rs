@@ -29,6 +29,10 @@ pub enum Column {
     Loss,
     /// The validation loss alone.
     ValLoss,
+    /// The share of the held-out answers that were right.
+    ValAccuracy,
+    /// The share of the held-out samples all of whose answers were right.
+    ValExact,
     /// The learning rate.
     Lr,
     /// The gradient's norm.
@@ -55,9 +59,11 @@ impl Across {
 }
 
 impl Column {
-    const ALL: [(&'static str, Self); 6] = [
+    const ALL: [(&'static str, Self); 8] = [
         ("loss", Self::Loss),
         ("val_loss", Self::ValLoss),
+        ("val_accuracy", Self::ValAccuracy),
+        ("val_exact", Self::ValExact),
         ("lr", Self::Lr),
         ("grad_norm", Self::GradNorm),
         ("tokens_per_second", Self::TokensPerSecond),
@@ -69,6 +75,8 @@ impl Column {
         match self {
             Self::Loss => "loss (nats per token)",
             Self::ValLoss => "validation loss (nats per token)",
+            Self::ValAccuracy => "share of right answers",
+            Self::ValExact => "share of samples without a wrong answer",
             Self::Lr => "learning rate",
             Self::GradNorm => "gradient norm",
             Self::TokensPerSecond => "tokens per second",
@@ -87,6 +95,8 @@ impl Column {
         match self {
             Self::Loss => Some(row.loss),
             Self::ValLoss => row.val_loss,
+            Self::ValAccuracy => row.val_accuracy,
+            Self::ValExact => row.val_exact,
             Self::Lr => Some(row.lr),
             Self::GradNorm => Some(row.grad_norm),
             Self::TokensPerSecond => Some(row.tokens_per_second),
@@ -127,7 +137,8 @@ mod tests {
             assert_eq!(name.parse::<Column>().expect(name), column);
         }
         let said = "speed".parse::<Column>().expect_err("unknown").to_string();
-        assert_eq!(said, "y: expected one of loss, val_loss, lr, grad_norm, tokens_per_second, mfu, found speed");
+        let names = "loss, val_loss, val_accuracy, val_exact, lr, grad_norm, tokens_per_second, mfu";
+        assert_eq!(said, format!("y: expected one of {names}, found speed"));
         assert!("days".parse::<Across>().expect_err("unknown").to_string().contains("hours"));
     }
 }

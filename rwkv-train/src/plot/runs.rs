@@ -177,6 +177,8 @@ mod tests {
             step: 10 * i,
             loss: 4.0 / i as f64,
             val_loss: (val_every > 0 && i.is_multiple_of(val_every)).then_some(5.0 / i as f64),
+            val_accuracy: None,
+            val_exact: None,
             tokens_per_second: 1e4,
             lr: 1e-3,
             grad_norm: 1.0,

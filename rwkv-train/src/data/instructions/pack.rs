@@ -171,7 +171,7 @@ impl Samples for Instructions {
         tokens.resize(room, PADDING);
         weights.resize(room, 0.0);
         weights.remove(0); // of the first token, which is no target
-        Sample { tokens, weights: Some(weights), resets }
+        Sample { tokens, targets: None, weights: Some(weights), resets }
     }
 }
 
@@ -195,7 +195,7 @@ mod tests {
         let rows = Instructions::new(&examples(&LENGTHS), 9, 1).expect("packs");
         let mut seen: BTreeMap<u32, usize> = BTreeMap::new();
         for i in 0..rows.len() {
-            let Sample { tokens, weights, resets } = rows.in_order(i);
+            let Sample { tokens, weights, resets, .. } = rows.in_order(i);
             let weights = weights.expect("weights");
             assert_eq!((tokens.len(), weights.len()), (10, 9));
             let mut starts = vec![];
