@@ -21,7 +21,7 @@ const TRIGGER: u32 = 0;
 ///
 /// # Source
 /// Olsson et al., "In-context Learning and Induction Heads", arXiv 2209.11895; with a trigger of its own as in Dao et al.,
-/// "Hungry Hungry Hippos", arXiv 2212.14052, and Gu and Dao, "Mamba", arXiv 2312.00752, §4.1.
+/// "Hungry Hungry Hippos", arXiv 2212.14052, and Gu and Dao, "Mamba", arXiv 2312.00752.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Induction {

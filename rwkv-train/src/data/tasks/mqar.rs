@@ -23,7 +23,7 @@ const BLANK: u32 = 0;
 /// Labels are the tokens from a key to its query.
 ///
 /// # Source
-/// Arora et al., "Zoology: Measuring and Improving Recall in Efficient Language Models", arXiv 2312.04927, §4 and appendix;
+/// Arora et al., "Zoology: Measuring and Improving Recall in Efficient Language Models", arXiv 2312.04927;
 /// blanks between queries are 0, as in that work's experiments, or random ids with `noise`, as is its code's default.
 /// There, earlier pairs tend to be asked for sooner; here which query is whose is random.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -23,8 +23,8 @@ const MARKER: u32 = 1;
 /// order, from 1.
 ///
 /// # Source
-/// Jing et al., "Gated Orthogonal Recurrent Units: On Learning to Forget", arXiv 1706.02761, §4.1 (the denoising task); Gu and Dao,
-/// "Mamba", arXiv 2312.00752, §3.1 and §4.1.
+/// Jing et al., "Gated Orthogonal Recurrent Units: On Learning to Forget", arXiv 1706.02761 (the denoising task); Gu and Dao,
+/// "Mamba", arXiv 2312.00752.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SelectiveCopying {
