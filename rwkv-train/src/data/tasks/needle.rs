@@ -26,8 +26,8 @@ const FRAME: usize = 5;
 /// that [`crate::exact_match::by_label`] tells how far a model remembers. Chance is `1/values`.
 ///
 /// # Source
-/// Kamradt, "Needle in a Haystack", github.com/gkamradt/LLMTest_NeedleInAHaystack, 2023; among random tokens as the passkeys of
-/// Mohtashami and Jaggi, "Landmark Attention", arXiv 2305.16300.
+/// Kamradt, "Needle in a Haystack", 2023, <https://github.com/gkamradt/LLMTest_NeedleInAHaystack>; among random tokens as the
+/// passkeys of Mohtashami and Jaggi, "Landmark Attention", arXiv 2305.16300.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Needle {
