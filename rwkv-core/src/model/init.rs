@@ -51,6 +51,20 @@ pub enum Rule {
         /// Half the width.
         scale: f64,
     },
+    /// Its logarithm, uniform between those of two positive numbers: for a parameter that holds the logarithm.
+    LogUniform {
+        /// The smaller number.
+        low: f64,
+        /// The larger number.
+        high: f64,
+    },
+    /// `step·(i mod period)`, counted in the order of the values.
+    Ramp {
+        /// From one value to the next.
+        step: f64,
+        /// Values until it starts at 0 again.
+        period: usize,
+    },
     /// A random matrix with orthonormal rows or columns, whichever are fewer, times `gain·√(max(1, out/in))`.
     Orthogonal {
         /// The factor.
@@ -151,6 +165,11 @@ impl Rule {
                 (0..len).map(normal).collect()
             }
             Self::Uniform { scale } => (0..len).map(|_| (scale * rng.random_range(-1.0..1.0)) as f32).collect(),
+            Self::LogUniform { low, high } => {
+                let (low, width) = (low.ln(), high.ln() - low.ln());
+                (0..len).map(|_| (low + width * rng.random_range(0.0..1.0)) as f32).collect()
+            }
+            Self::Ramp { step, period } => indexed(&|i| step * (i % period) as f64),
             Self::Orthogonal { gain } => orthogonal(shape[0], shape[1], gain, rng),
             Self::TimeDecay { first, range, power } => {
                 let last = (len - 1).max(1) as f64; // one channel: it starts at −5

@@ -26,6 +26,10 @@ pub use mixers::{
     Mixers, Mlp, MlpSettings, Parameter, Receptance, SequenceMixer, SequenceMixerKind, Shell, TimeMixSettings,
     TinyAttention, TokenShift,
 };
+pub use mixers::{
+    Lem, LemSettings, LinearAttention, LinearAttentionSettings, Lstm, LstmSettings, MixtureOfExperts, MoeSettings, S4d,
+    S4dSettings, expert_usage,
+};
 pub use precision::Precision;
 pub use projection::{Embedding, Projection};
 pub use ratios::InitRatios;

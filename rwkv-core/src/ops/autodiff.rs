@@ -77,6 +77,15 @@ impl<B: RwkvBackend, C: CheckpointStrategy> RwkvBackend for Autodiff<B, C> {
         (loss, Self::from_inner(lse))
     }
 
+    fn auxiliary_forward(x: FloatTensor<Self>, loss: FloatTensor<Self>) -> FloatTensor<Self> {
+        let (out, saved) = (x.primitive.clone(), loss.primitive.clone());
+        record::<B, C, _, _>([x, loss], out, saved, |loss, grad| {
+            let device = B::float_device(&loss);
+            let one = B::float_ones(loss.shape(), &device, loss.dtype().into());
+            [grad, one]
+        })
+    }
+
     fn head_loss_forward(inputs: HeadLossInputs<Self>) -> FloatTensor<Self> {
         let HeadLossInputs { x, weight, targets, weights, l2_wrap, chunk } = inputs;
         let nodes = [x.node, weight.node];

@@ -22,9 +22,11 @@
 //! | [`cross_entropy`](cross_entropy::cross_entropy) | `ln Σ e^{logits} − logit of the target`, with L2Wrap |
 //! | [`adam`](adam::adam) | one update of a parameter and its moments |
 //! | [`head_loss`](head_loss::head_loss) | head and cross-entropy together, over some rows at a time |
+//! | [`with_auxiliary`](auxiliary::with_auxiliary) | its input; a second loss joins the gradients |
 
 pub mod adam;
 mod autodiff;
+pub mod auxiliary;
 #[cfg(feature = "cpu")]
 mod cpu;
 pub mod cross_entropy;
@@ -173,6 +175,11 @@ pub trait RwkvBackend: Backend {
     /// gradients along.
     fn head_loss_forward(inputs: HeadLossInputs<Self>) -> FloatTensor<Self> {
         head_loss::chunked::value(inputs)
+    }
+
+    /// The operation of [`auxiliary::with_auxiliary`]: `x`, for the loss matters to gradients alone.
+    fn auxiliary_forward(x: FloatTensor<Self>, _loss: FloatTensor<Self>) -> FloatTensor<Self> {
+        x
     }
 }
 

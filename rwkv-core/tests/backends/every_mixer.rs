@@ -182,7 +182,11 @@ impl<B: AutodiffBackend> ModuleVisitor<B> for Along<'_, B> {
 
 /// Every parameter learns, and the loss changes along a direction as the gradients say.
 fn gradients_of_mixers_are_those_of_the_loss<B: RwkvBackend>(device: &B::Device) {
-    for (name, config) in configs() {
+    for (name, mut config) in configs() {
+        if let ChannelMixerKind::Moe(settings) = &mut config.mixers.channel {
+            // Its gradients are those of the loss and of the balance of its experts, which is no part of the loss.
+            settings.balance = 0.0;
+        }
         let model = stirred::<Autodiff<B>>(&config, device);
         let (inputs, targets) = (tokens(), tokens().into_iter().rev().collect::<Vec<_>>());
         let (x, _) = model.hidden(ids(&inputs, 2, device), model.zero_state(2), None, &mut NoHook);

@@ -15,6 +15,12 @@
 //! | `ablated_*.rs` | RWKV-4's parts with switches: [`AblatedTimeMix`], [`AblatedChannelMix`], [`TokenShift`] |
 //! | `tiny_attention.rs` | the [`TinyAttention`] of RWKV-4b |
 //! | `attention.rs` | [`Attention`]: causal attention with rotary positions |
+//! | `s4d.rs` | [`S4d`]: a diagonal state space |
+//! | `linear_attention.rs` | [`LinearAttention`]: attention without a softmax |
+//! | `lstm.rs` | [`Lstm`]: long short-term memory |
+//! | `lem.rs` | [`Lem`]: long expressive memory |
+//! | `steps.rs` | a sequence as its steps, for mixers that need one after the other |
+//! | `moe.rs` | [`MixtureOfExperts`]: some of many small channel mixers for each token |
 //! | `mlp.rs` | [`Mlp`]: the Transformer's feed-forward layer |
 
 mod ablated_channel_mix;
@@ -23,21 +29,32 @@ mod ablated_time_mix;
 mod attention;
 mod cache;
 mod kinds;
+mod lem;
+mod linear_attention;
+mod lstm;
 mod mixer;
 mod mlp;
+mod moe;
 mod registry;
 mod rwkv4;
 mod tiny_attention;
+mod s4d;
+mod steps;
 
 pub use ablated_channel_mix::{AblatedChannelMix, AblatedChannelMixSettings, Activation};
 pub use ablated_shift::TokenShift;
 pub use ablated_time_mix::{AblatedTimeMix, AblatedTimeMixSettings, Bonus, Decay, Key, Receptance};
 pub use attention::{Attention, AttentionSettings};
 pub use kinds::{Mixers, Shell};
+pub use lem::{Lem, LemSettings};
+pub use linear_attention::{LinearAttention, LinearAttentionSettings};
+pub use lstm::{Lstm, LstmSettings};
 pub use mixer::{At, Memory, MixerSettings, Parameter};
 pub use mlp::{Mlp, MlpSettings};
+pub use moe::{MixtureOfExperts, MoeSettings, expert_usage};
 pub use rwkv4::{ChannelMixSettings, TimeMixSettings};
 pub use tiny_attention::TinyAttention;
+pub use s4d::{S4d, S4dSettings};
 
 use super::channel_mix::ChannelMix;
 use super::init::{Initializer, Rule};
@@ -63,6 +80,14 @@ registry::mixers! {
     AblatedRwkv4 = "rwkv-4-ablated": AblatedTimeMix(AblatedTimeMixSettings);
     /// Causal attention with rotary positions.
     Attention = "attention": Attention(AttentionSettings);
+    /// A diagonal state space.
+    S4d = "s4d": S4d(S4dSettings);
+    /// Attention without a softmax.
+    LinearAttention = "linear-attention": LinearAttention(LinearAttentionSettings);
+    /// Long short-term memory.
+    Lstm = "lstm": Lstm(LstmSettings);
+    /// Long expressive memory.
+    Lem = "lem": Lem(LemSettings);
 }
 
 impl<B: RwkvBackend> SequenceMixer<B> {
@@ -110,6 +135,8 @@ registry::mixers! {
     AblatedRwkv4 = "rwkv-4-ablated": AblatedChannelMix(AblatedChannelMixSettings);
     /// Two layers with biases and GELU between them.
     Mlp = "mlp": Mlp(MlpSettings);
+    /// Some of many small channel mixers for each token.
+    Moe = "moe": MixtureOfExperts(MoeSettings);
 }
 
 impl<B: RwkvBackend> ChannelMixer<B> {
