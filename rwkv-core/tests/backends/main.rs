@@ -13,6 +13,7 @@ mod lora;
 mod mixers;
 mod modes_agree;
 mod precision;
+mod recurrent_mixers;
 mod states;
 mod training;
 mod wkv_parity;
