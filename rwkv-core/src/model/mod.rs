@@ -29,6 +29,12 @@ pub use mixers::{
 pub use mixers::{
     Lem, LemSettings, LinearAttention, LinearAttentionSettings, Lstm, LstmSettings, MixtureOfExperts, MoeSettings, S4d,
     S4dSettings, expert_usage,
+    AftConv, AftConvSettings, AftFull, AftFullSettings, AftLocal, AftLocalSettings, AftSimple, AftSimpleSettings, Gmlp,
+    GmlpSettings, MlpMixer, MlpMixerSettings,
+};
+pub use mixers::{
+    At, Attention, AttentionSettings, ChannelMixSettings, ChannelMixer, ChannelMixerKind, Memory, MixerSettings,
+    Mixers, Mlp, MlpSettings, Parameter, SequenceMixer, SequenceMixerKind, Shell, TimeMixSettings,
 };
 pub use precision::Precision;
 pub use projection::{Embedding, Projection};

@@ -26,8 +26,21 @@
 mod ablated_channel_mix;
 mod ablated_shift;
 mod ablated_time_mix;
+//! | `aft_simple.rs`, `aft_full.rs`, `aft_local.rs`, `aft_conv.rs` | [`AftSimple`], [`AftFull`], [`AftLocal`], [`AftConv`]: Attention Free Transformers |
+//! | `aft.rs` | what those have in common |
+//! | `gmlp.rs` | [`Gmlp`]: causal spatial gating |
+//! | `mlp_mixer.rs` | [`MlpMixer`]: causal token mixing |
+//! | `positions.rs` | entries of tables of positions, for the mixers that have such |
+//! | `mlp.rs` | [`Mlp`]: the Transformer's feed-forward layer |
+
+mod aft;
+mod aft_conv;
+mod aft_full;
+mod aft_local;
+mod aft_simple;
 mod attention;
 mod cache;
+mod gmlp;
 mod kinds;
 mod lem;
 mod linear_attention;
@@ -35,6 +48,8 @@ mod lstm;
 mod mixer;
 mod mlp;
 mod moe;
+mod mlp_mixer;
+mod positions;
 mod registry;
 mod rwkv4;
 mod tiny_attention;
@@ -44,7 +59,12 @@ mod steps;
 pub use ablated_channel_mix::{AblatedChannelMix, AblatedChannelMixSettings, Activation};
 pub use ablated_shift::TokenShift;
 pub use ablated_time_mix::{AblatedTimeMix, AblatedTimeMixSettings, Bonus, Decay, Key, Receptance};
+pub use aft_conv::{AftConv, AftConvSettings};
+pub use aft_full::{AftFull, AftFullSettings};
+pub use aft_local::{AftLocal, AftLocalSettings};
+pub use aft_simple::{AftSimple, AftSimpleSettings};
 pub use attention::{Attention, AttentionSettings};
+pub use gmlp::{Gmlp, GmlpSettings};
 pub use kinds::{Mixers, Shell};
 pub use lem::{Lem, LemSettings};
 pub use linear_attention::{LinearAttention, LinearAttentionSettings};
@@ -52,6 +72,7 @@ pub use lstm::{Lstm, LstmSettings};
 pub use mixer::{At, Memory, MixerSettings, Parameter};
 pub use mlp::{Mlp, MlpSettings};
 pub use moe::{MixtureOfExperts, MoeSettings, expert_usage};
+pub use mlp_mixer::{MlpMixer, MlpMixerSettings};
 pub use rwkv4::{ChannelMixSettings, TimeMixSettings};
 pub use tiny_attention::TinyAttention;
 pub use s4d::{S4d, S4dSettings};
@@ -88,6 +109,18 @@ registry::mixers! {
     Lstm = "lstm": Lstm(LstmSettings);
     /// Long expressive memory.
     Lem = "lem": Lem(LemSettings);
+    /// An average weighted by keys alone.
+    AftSimple = "aft-simple": AftSimple(AftSimpleSettings);
+    /// An average weighted by keys and biases of pairs of positions.
+    AftFull = "aft-full": AftFull(AftFullSettings);
+    /// AFT-full with biases of near tokens alone.
+    AftLocal = "aft-local": AftLocal(AftLocalSettings);
+    /// An average weighted by keys and biases of distances.
+    AftConv = "aft-conv": AftConv(AftConvSettings);
+    /// gMLP's spatial gating.
+    Gmlp = "gmlp": Gmlp(GmlpSettings);
+    /// MLP-Mixer's token mixing.
+    MlpMixer = "mlp-mixer": MlpMixer(MlpMixerSettings);
 }
 
 impl<B: RwkvBackend> SequenceMixer<B> {
