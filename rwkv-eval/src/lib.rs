@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![recursion_limit = "256"]
 
+pub mod ablation;
 pub mod compare;
 pub mod context_length;
 pub mod data;
