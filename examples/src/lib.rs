@@ -4,6 +4,7 @@
 //! takes minutes to compile, and this way it is compiled once for all of them.
 #![recursion_limit = "256"]
 
+pub mod ablate;
 pub mod backend;
 pub mod chat;
 pub mod compare;

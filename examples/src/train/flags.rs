@@ -153,7 +153,8 @@ pub(crate) fn set(config: &RunConfig, assignment: &str) -> Result<RunConfig, Fai
     changed(config, assignment).map_err(|problem| Failure(format!("--set {assignment}: {problem}")))
 }
 
-fn changed(config: &RunConfig, assignment: &str) -> Result<RunConfig, String> {
+/// The table that an assignment stands for, which alone is a valid configuration.
+pub(crate) fn assigned(assignment: &str) -> Result<toml::Table, String> {
     let (key, value) = assignment.split_once('=').ok_or("write SECTION.KEY=VALUE")?;
     let (section, key) = key.trim().split_once('.').ok_or("write SECTION.KEY=VALUE")?;
     // The one line first, so that an error is about it and nothing else; a bare word is a string.
@@ -163,8 +164,12 @@ fn changed(config: &RunConfig, assignment: &str) -> Result<RunConfig, String> {
         Err(_) => toml::Value::String(value.to_owned()).to_string(),
     };
     RunConfig::from_toml(&line(&value))?;
+    toml::from_str(&line(&value)).map_err(|error| error.to_string())
+}
+
+fn changed(config: &RunConfig, assignment: &str) -> Result<RunConfig, String> {
+    let changed = assigned(assignment)?;
     let mut whole: toml::Table = toml::from_str(&config.to_toml()).map_err(|error| error.to_string())?;
-    let changed: toml::Table = toml::from_str(&line(&value)).map_err(|error| error.to_string())?;
     for (section, keys) in changed {
         match (whole.get_mut(&section), keys) {
             (Some(toml::Value::Table(whole)), toml::Value::Table(keys)) => whole.extend(keys),

@@ -9,8 +9,17 @@ fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a s
 }
 
 /// What is wrong with a file, as the end of a sentence that begins with its name: the parser's message, with the line, and
-/// with the nearest valid name when a name is unknown.
-pub(super) fn explain(text: &str, error: &toml::de::Error) -> String {
+/// with the nearest valid name when a name is unknown. `text` is what was parsed.
+///
+/// # Example
+/// ```
+/// let text = "[train]\nstepz = 3";
+/// let error = toml::from_str::<rwkv_train::config::RunConfig>(text).unwrap_err();
+/// let said = rwkv_train::config::explain(text, &error);
+/// assert!(said.starts_with("line 2, `stepz = 3`") && said.ends_with("did you mean `steps`?"));
+/// ```
+#[must_use]
+pub fn explain(text: &str, error: &toml::de::Error) -> String {
     // One sentence, with the line itself: the parser's own text draws a picture of it.
     let before = error.span().map_or("", |span| text.get(..span.start).unwrap_or_default());
     let number = before.matches('\n').count();

@@ -14,6 +14,7 @@ mod presets;
 mod sections;
 
 pub use choices::{Bptt, Precision, Stage, TokenizerKind, TuneMethod};
+pub use keys::explain;
 pub use presets::MINI_EPOCH;
 pub use sections::{DataSection, Extension, ModelSection, TrainSection, TuneSection};
 
@@ -62,16 +63,16 @@ impl RunConfig {
     /// # Errors
     /// A sentence that names the unknown or ill-typed field.
     pub fn from_toml(text: &str) -> std::result::Result<Self, String> {
-        let mut table: toml::Table = toml::from_str(text).map_err(|error| keys::explain(text, &error))?;
+        let mut table: toml::Table = toml::from_str(text).map_err(|error| explain(text, &error))?;
         let Some(preset) = table.remove("preset") else {
-            return toml::from_str(text).map_err(|error| keys::explain(text, &error));
+            return toml::from_str(text).map_err(|error| explain(text, &error));
         };
         let name = preset.as_str().ok_or("preset is no name")?;
         let base = Self::preset(name).map_err(|error| error.to_string())?;
         // The file alone must be right before it is laid over the preset, so that errors know their line.
         let without = text.lines().map(|line| if line.trim_start().starts_with("preset") { "" } else { line });
         let without = without.collect::<Vec<_>>().join("\n");
-        let _: Self = toml::from_str(&without).map_err(|error| keys::explain(text, &error))?;
+        let _: Self = toml::from_str(&without).map_err(|error| explain(text, &error))?;
         let mut whole = toml::Table::try_from(base).map_err(|error| error.to_string())?;
         for (section, keys) in table {
             match (whole.get_mut(&section), keys) {
