@@ -44,7 +44,11 @@ pub(super) enum News {
 
 impl Pool<'_> {
     /// Trains the runs. An error of `hear` stops them all.
-    pub(super) fn train(&self, runs: &[&Run], mut hear: impl FnMut(News) -> Result<(), Failure>) -> Result<(), Failure> {
+    pub(super) fn train(
+        &self,
+        runs: &[&Run],
+        mut hear: impl FnMut(News) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
         let (next, (sender, receiver)) = (AtomicUsize::new(0), channel());
         let jobs = self.jobs.min(runs.len());
         let inputs: Vec<Mutex<Option<ChildStdin>>> = (0..jobs).map(|_| Mutex::new(None)).collect();

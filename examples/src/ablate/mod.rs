@@ -124,7 +124,8 @@ fn ablate(args: &Args, backend: Backend) -> Result<(), Failure> {
 
     let mut study = Study::new(design.question, metric, Provenance::of_this_process(backend.name()));
     (study.rows, study.curves, study.notes) = (rows, curves, notes);
-    let config = |name: &str| design.variants.iter().find(|variant| variant.name == name).map(|variant| &variant.config);
+    let config =
+        |name: &str| design.variants.iter().find(|variant| variant.name == name).map(|variant| &variant.config);
     let of_baseline = config(&baseline).cloned().unwrap_or_default();
     for variant in &design.variants {
         let changes = study::changes(&variant.config, &of_baseline)?;

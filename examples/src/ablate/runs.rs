@@ -97,7 +97,9 @@ pub(super) fn runs(variants: &[Designed], seeds: &[u64], folder: &std::path::Pat
         let lower = safe.to_lowercase();
         if let Some((_, other)) = names.iter().find(|(taken, _)| *taken == lower) {
             let own = &variant.name;
-            return Err(Failure(format!("the variants `{other}` and `{own}` would share the folder {safe}; rename one")));
+            return Err(Failure(format!(
+                "the variants `{other}` and `{own}` would share the folder {safe}; rename one"
+            )));
         }
         names.push((lower, &variant.name));
         for &seed in seeds {
@@ -144,7 +146,10 @@ pub(super) fn equal_params(variants: &mut [Designed], baseline: &str) -> Result<
         let off = found.num_params() as f64 / target as f64 - 1.0;
         if off.abs() > TOLERANCE {
             let name = &variant.name;
-            notes.push(format!("{name} has {:+.1} % parameters: dim_ffn brings it no nearer to the baseline.", 100.0 * off));
+            notes.push(format!(
+                "{name} has {:+.1} % parameters: dim_ffn brings it no nearer to the baseline.",
+                100.0 * off
+            ));
         }
     }
     Ok(notes)

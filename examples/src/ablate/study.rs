@@ -130,17 +130,21 @@ impl Design {
             equal_params: study.equal_params,
             ..Self::empty()
         };
-        RunConfig::from_toml(&study.base.to_string()).map_err(|problem| wrong(format!("[base]: {}", line(&problem))))?;
+        RunConfig::from_toml(&study.base.to_string())
+            .map_err(|problem| wrong(format!("[base]: {}", line(&problem))))?;
         let base = sets.iter().fold(study.base, |base, set| laid_over(&base, set));
         if study.variant.is_empty() {
             return Err(wrong("there is no [[variant]]".to_owned()));
         }
         for variant in study.variant {
-            let own = [("model", variant.model), ("data", variant.data), ("train", variant.train), ("tune", variant.tune)];
+            let own =
+                [("model", variant.model), ("data", variant.data), ("train", variant.train), ("tune", variant.tune)];
             let own: Table = own.into_iter().map(|(section, keys)| (section.to_owned(), Value::Table(keys))).collect();
             if own["train"].get("seed").is_some() {
                 let name = variant.name;
-                return Err(wrong(format!("variant `{name}` sets train.seed, but all variants have the study's seeds")));
+                return Err(wrong(format!(
+                    "variant `{name}` sets train.seed, but all variants have the study's seeds"
+                )));
             }
             let place = format!("{}: variant `{}`", file.display(), variant.name);
             let config = design.config(laid_over(&base, &own), stories, &place)?;
@@ -152,7 +156,16 @@ impl Design {
 
     fn empty() -> Self {
         let (name, question, variants) = (String::new(), String::new(), Vec::new());
-        Self { name, question, baseline: None, metric: None, seeds: None, equal_params: false, variants, stories: false }
+        Self {
+            name,
+            question,
+            baseline: None,
+            metric: None,
+            seeds: None,
+            equal_params: false,
+            variants,
+            stories: false,
+        }
     }
 
     /// The configuration that a table says, on the stories if it names no data.
@@ -228,14 +241,16 @@ fn is_study(table: &Table) -> bool {
 fn configs_in(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
     let entries = std::fs::read_dir(folder).map_err(Error::io("read", folder))?;
     let paths = entries.filter_map(|entry| entry.ok().map(|entry| entry.path()));
-    let mut files: Vec<PathBuf> = paths.filter(|path| path.extension().is_some_and(|ending| ending == "toml")).collect();
+    let mut files: Vec<PathBuf> =
+        paths.filter(|path| path.extension().is_some_and(|ending| ending == "toml")).collect();
     files.sort();
     if files.is_empty() { Err(Failure(format!("{} has no .toml file", folder.display()))) } else { Ok(files) }
 }
 
 /// A file's stem; for a study that fills its folder, the folder's name.
 pub(super) fn name_of(path: &Path) -> String {
-    let path = if path.file_name().is_some_and(|name| name == STUDY_FILE) { path.parent().unwrap_or(path) } else { path };
+    let path =
+        if path.file_name().is_some_and(|name| name == STUDY_FILE) { path.parent().unwrap_or(path) } else { path };
     let named = if path.is_dir() { path.file_name() } else { path.file_stem() };
     named.map_or_else(|| "study".to_owned(), |name| name.to_string_lossy().into_owned())
 }

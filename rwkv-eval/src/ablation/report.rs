@@ -4,6 +4,11 @@ use super::{Outcome, PairedT, Standing, Status, Study, charts};
 use crate::report::{Cell, Column, Document, Number, Part, Section, Table, count, provenance_in_words};
 use serde::Serialize;
 
+/// What the ranking's columns hold.
+const HOW: &str = "Means and standard errors are over seeds, from the best to the worst. Differences to the baseline are taken \
+                   seed by seed, and tested against zero by Student's t test, two-sided; Holm's correction keeps the chance of \
+                   even one wrong verdict in the table at five percent. \"Not told apart\" is no proof of being equal.";
+
 /// The numbers of a report: the study, and what follows from it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 struct Numbers<'a> {
@@ -37,7 +42,7 @@ impl Study {
         let mut document = Document::new(title);
         document.summary.push(self.verdict());
         document.warnings = self.warnings(&standings);
-        let mut results = vec![Part::Table(self.ranking(&standings))];
+        let mut results = vec![Part::Table(self.ranking(&standings)), Part::text(HOW)];
         results.extend(charts::ranked(self, &standings));
         document.sections.push(Section::new("Ranking", results));
         if let Some(figure) = charts::against_x(self, &standings) {
@@ -83,31 +88,27 @@ impl Study {
         let states = standings.iter().any(|standing| standing.state_bytes.is_some());
         let tests = standings.iter().any(|standing| standing.test.is_some());
         let mut columns = vec![Column::text("variant"), Column::number("parameters")];
-        columns.extend(states.then(|| Column::number("state, bytes")));
-        columns.extend([Column::number(self.metric.name()), Column::number("less the baseline's")]);
+        columns.extend(states.then(|| Column::number("state bytes")));
+        columns.extend([Column::number(self.metric.name()), Column::number("− baseline")]);
         if tests {
-            columns.extend([Column::number("t (df)"), Column::number("p"), Column::number("p, Holm")]);
+            columns.extend([Column::number("t (df)"), Column::number("p"), Column::number("Holm p")]);
             columns.push(Column::text("verdict"));
         }
-        columns.extend([Column::number("runs"), Column::number("minutes a run")]);
+        columns.extend([Column::number("runs"), Column::number("minutes")]);
         let mut table = Table::new(columns);
-        table.caption = format!(
-            "From the best {} ({}): mean and standard error over seeds; the difference is taken seed by seed, and so is its \
-             test.",
-            self.metric,
-            self.metric.described()
-        );
+        table.caption = format!("{} at the end: {}.", self.metric, self.metric.described());
         let best = standings.first().and_then(|standing| standing.mean);
         for standing in standings {
-            let number = |mean: Option<f64>, error| mean.map(|mean| Number { error, ..Number::new(mean, 4) });
-            let mean = number(standing.mean, standing.stderr);
+            let number =
+                |mean: Option<f64>, error, decimals| mean.map(|mean| Number { error, ..Number::new(mean, decimals) });
+            let mean = number(standing.mean, standing.stderr, 4);
             let mean = mean.map(|mean| Number { best: Some(mean.value) == best, ..mean });
             let is_baseline = standing.variant == self.baseline();
             let name = if is_baseline { format!("{} (baseline)", standing.variant) } else { standing.variant.clone() };
             let mut row = vec![Cell::text(name), counted(standing.params)];
             row.extend(states.then(|| counted(standing.state_bytes)));
             row.push(mean.into());
-            row.push(number(standing.difference, standing.difference_stderr).into());
+            row.push(number(standing.difference, standing.difference_stderr, 5).into());
             if tests {
                 row.push(standing.test.map_or(Cell::Empty, |test| Cell::text(t_of(&test))));
                 row.push(standing.test.map_or(Cell::Empty, |test| Cell::text(probability(test.p))));

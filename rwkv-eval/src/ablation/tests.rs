@@ -103,7 +103,7 @@ fn the_report_keeps_everything() {
     for words in [
         "# Does &lt;it&gt; matter?",
         "rwkv-4 (baseline)",
-        "| worse | 1,000 | 1.6700 ± 0.0265 | 0.1200 ± 0.0058 | 20.78 (2) | 0.0023 | 0.0046 | worse | 3 | 1.0 |",
+        "| worse | 1,000 | 1.6700 ± 0.0265 | 0.12000 ± 0.00577 | 20.78 (2) | 0.0023 | 0.0046 | worse | 3 | 1.0 |",
         "| broken |  |  |  |  |  |  | failed | 0 of 3 |  |",
         "the loss is NaN at step 7",
         "3 of 13 runs failed",
