@@ -21,20 +21,12 @@ pub use channel_mix::ChannelMix;
 pub use hooks::{Capture, Hook, NoHook};
 pub use lora::{Lora, LoraConfig, LoraTarget};
 pub use mixers::{
-    AblatedChannelMix, AblatedChannelMixSettings, AblatedTimeMix, AblatedTimeMixSettings, Activation, At, Attention,
-    AttentionSettings, Bonus, ChannelMixSettings, ChannelMixer, ChannelMixerKind, Decay, Key, Memory, MixerSettings,
-    Mixers, Mlp, MlpSettings, Parameter, Receptance, SequenceMixer, SequenceMixerKind, Shell, TimeMixSettings,
-    TinyAttention, TokenShift,
-};
-pub use mixers::{
-    Lem, LemSettings, LinearAttention, LinearAttentionSettings, Lstm, LstmSettings, MixtureOfExperts, MoeSettings, S4d,
-    S4dSettings, expert_usage,
-    AftConv, AftConvSettings, AftFull, AftFullSettings, AftLocal, AftLocalSettings, AftSimple, AftSimpleSettings, Gmlp,
-    GmlpSettings, MlpMixer, MlpMixerSettings,
-};
-pub use mixers::{
-    At, Attention, AttentionSettings, ChannelMixSettings, ChannelMixer, ChannelMixerKind, Memory, MixerSettings,
-    Mixers, Mlp, MlpSettings, Parameter, SequenceMixer, SequenceMixerKind, Shell, TimeMixSettings,
+    AblatedChannelMix, AblatedChannelMixSettings, AblatedTimeMix, AblatedTimeMixSettings, Activation, AftConv,
+    AftConvSettings, AftFull, AftFullSettings, AftLocal, AftLocalSettings, AftSimple, AftSimpleSettings, At, Attention,
+    AttentionSettings, Bonus, ChannelMixSettings, ChannelMixer, ChannelMixerKind, Decay, Gmlp, GmlpSettings, Key, Lem,
+    LemSettings, LinearAttention, LinearAttentionSettings, Lstm, LstmSettings, Memory, MixerSettings, Mixers,
+    MixtureOfExperts, Mlp, MlpMixer, MlpMixerSettings, MlpSettings, MoeSettings, Parameter, Receptance, S4d,
+    S4dSettings, SequenceMixer, SequenceMixerKind, Shell, TimeMixSettings, TinyAttention, TokenShift, expert_usage,
 };
 pub use precision::Precision;
 pub use projection::{Embedding, Projection};

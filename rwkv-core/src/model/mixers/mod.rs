@@ -22,17 +22,15 @@
 //! | `steps.rs` | a sequence as its steps, for mixers that need one after the other |
 //! | `moe.rs` | [`MixtureOfExperts`]: some of many small channel mixers for each token |
 //! | `mlp.rs` | [`Mlp`]: the Transformer's feed-forward layer |
-
-mod ablated_channel_mix;
-mod ablated_shift;
-mod ablated_time_mix;
 //! | `aft_simple.rs`, `aft_full.rs`, `aft_local.rs`, `aft_conv.rs` | [`AftSimple`], [`AftFull`], [`AftLocal`], [`AftConv`]: Attention Free Transformers |
 //! | `aft.rs` | what those have in common |
 //! | `gmlp.rs` | [`Gmlp`]: causal spatial gating |
 //! | `mlp_mixer.rs` | [`MlpMixer`]: causal token mixing |
 //! | `positions.rs` | entries of tables of positions, for the mixers that have such |
-//! | `mlp.rs` | [`Mlp`]: the Transformer's feed-forward layer |
 
+mod ablated_channel_mix;
+mod ablated_shift;
+mod ablated_time_mix;
 mod aft;
 mod aft_conv;
 mod aft_full;
@@ -47,14 +45,14 @@ mod linear_attention;
 mod lstm;
 mod mixer;
 mod mlp;
-mod moe;
 mod mlp_mixer;
+mod moe;
 mod positions;
 mod registry;
 mod rwkv4;
-mod tiny_attention;
 mod s4d;
 mod steps;
+mod tiny_attention;
 
 pub use ablated_channel_mix::{AblatedChannelMix, AblatedChannelMixSettings, Activation};
 pub use ablated_shift::TokenShift;
@@ -71,11 +69,11 @@ pub use linear_attention::{LinearAttention, LinearAttentionSettings};
 pub use lstm::{Lstm, LstmSettings};
 pub use mixer::{At, Memory, MixerSettings, Parameter};
 pub use mlp::{Mlp, MlpSettings};
-pub use moe::{MixtureOfExperts, MoeSettings, expert_usage};
 pub use mlp_mixer::{MlpMixer, MlpMixerSettings};
+pub use moe::{MixtureOfExperts, MoeSettings, expert_usage};
 pub use rwkv4::{ChannelMixSettings, TimeMixSettings};
-pub use tiny_attention::TinyAttention;
 pub use s4d::{S4d, S4dSettings};
+pub use tiny_attention::TinyAttention;
 
 use super::channel_mix::ChannelMix;
 use super::init::{Initializer, Rule};
