@@ -9,6 +9,8 @@ pub mod init;
 mod layers;
 mod lora;
 pub(crate) mod mixers;
+#[doc = include_str!("../../docs/adding-a-mixer.md")]
+pub mod adding_a_mixer {}
 pub(crate) mod names;
 pub(crate) mod precision;
 mod projection;
@@ -25,8 +27,9 @@ pub use mixers::{
     AftConvSettings, AftFull, AftFullSettings, AftLocal, AftLocalSettings, AftSimple, AftSimpleSettings, At, Attention,
     AttentionSettings, Bonus, ChannelMixSettings, ChannelMixer, ChannelMixerKind, Decay, Gmlp, GmlpSettings, Key, Lem,
     LemSettings, LinearAttention, LinearAttentionSettings, Lstm, LstmSettings, Memory, MixerSettings, Mixers,
-    MixtureOfExperts, Mlp, MlpMixer, MlpMixerSettings, MlpSettings, MoeSettings, Parameter, Receptance, S4d,
-    S4dSettings, SequenceMixer, SequenceMixerKind, Shell, TimeMixSettings, TinyAttention, TokenShift, expert_usage,
+    MixtureOfExperts, Mlp, MlpMixer, MlpMixerSettings, MlpSettings, MoeSettings, Parameter, Receptance, RunningMean,
+    RunningMeanSettings, S4d, S4dSettings, SequenceMixer, SequenceMixerKind, Shell, TimeMixSettings, TinyAttention,
+    TokenShift, expert_usage,
 };
 pub use precision::Precision;
 pub use projection::{Embedding, Projection};

@@ -26,6 +26,7 @@
 //! | `aft.rs` | what those have in common |
 //! | `gmlp.rs` | [`Gmlp`]: causal spatial gating |
 //! | `mlp_mixer.rs` | [`MlpMixer`]: causal token mixing |
+//! | `running_mean.rs` | [`RunningMean`]: the example of how a mixer is added |
 //! | `positions.rs` | entries of tables of positions, for the mixers that have such |
 
 mod ablated_channel_mix;
@@ -49,6 +50,7 @@ mod mlp_mixer;
 mod moe;
 mod positions;
 mod registry;
+mod running_mean;
 mod rwkv4;
 mod s4d;
 mod steps;
@@ -71,6 +73,7 @@ pub use mixer::{At, Memory, MixerSettings, Parameter};
 pub use mlp::{Mlp, MlpSettings};
 pub use mlp_mixer::{MlpMixer, MlpMixerSettings};
 pub use moe::{MixtureOfExperts, MoeSettings, expert_usage};
+pub use running_mean::{RunningMean, RunningMeanSettings};
 pub use rwkv4::{ChannelMixSettings, TimeMixSettings};
 pub use s4d::{S4d, S4dSettings};
 pub use tiny_attention::TinyAttention;
@@ -119,6 +122,8 @@ registry::mixers! {
     Gmlp = "gmlp": Gmlp(GmlpSettings);
     /// MLP-Mixer's token mixing.
     MlpMixer = "mlp-mixer": MlpMixer(MlpMixerSettings);
+    /// The gated mean of all tokens so far.
+    RunningMean = "running-mean": RunningMean(RunningMeanSettings);
 }
 
 impl<B: RwkvBackend> SequenceMixer<B> {
