@@ -10,6 +10,7 @@ mod generation;
 mod golden;
 mod initial_states;
 mod lora;
+mod mixer_definitions;
 mod mixers;
 mod modes_agree;
 mod precision;

@@ -183,18 +183,17 @@ impl<B: RwkvBackend> AftConv<B> {
         let w = self.position.val();
         let [_, n_head, window] = w.dims();
         let largest = w.clone().detach().max_dim(2).clamp_min(0.0); // [1, H, 1]
-        let near = (w - largest.clone()).exp().flip([2]); // the most distant first
+        let near = (w - largest.clone()).exp();
         let far = largest.neg().exp();
-        // By `s − t`: 0 for the last that left the window, then the window, then what is yet to come; at the end, so that it
-        // is found at negative numbers, what left earlier.
-        let to_come = Tensor::zeros([1, n_head, time], (&near.device(), near.dtype()));
-        let earlier = (time > 1).then(|| far.clone().repeat_dim(2, time - 1));
-        let around = [far.clone(), near, to_come].into_iter().chain(earlier).collect();
-        let around = Tensor::cat(around, 2); // [1, H, P], P = window + 2T
-        // One row of P numbers after the other, cut into rows of P − 1: each starts one number further back.
-        let period = window + 2 * time;
-        let rows = around.repeat_dim(2, time).narrow(2, 0, time * (period - 1));
-        let near = rows.reshape([1, n_head, time, period - 1]).narrow(3, 0, window + time);
-        (near, far.unsqueeze_dim(3))
+        // By `t − s`: from 0 on what left the window, and from the end, at negative numbers, the window and what is yet to come.
+        let to_come = (time > 1).then(|| Tensor::zeros([1, n_head, time - 1], (&near.device(), near.dtype())));
+        let around = [far.clone().repeat_dim(2, time)].into_iter().chain(to_come).chain([near]).collect();
+        let around = Tensor::cat(around, 2); // [1, H, P], P = window + 2T − 1
+        // One row of P numbers after the other, cut into rows of P − 1: each starts one number further back. (Not by
+        // `repeat_dim`: its gradient in Burn 0.21 is that of a tensor whose entries repeat one by one.)
+        let (slots, period) = (window + time, window + 2 * time - 1);
+        let rows = around.unsqueeze_dim::<4>(2).expand([1, n_head, slots, period]).reshape([1, n_head, slots * period]);
+        let rows = rows.narrow(2, 0, slots * (period - 1)).reshape([1, n_head, slots, period - 1]);
+        (rows.narrow(3, 0, time).swap_dims(2, 3), far.unsqueeze_dim(3))
     }
 }
