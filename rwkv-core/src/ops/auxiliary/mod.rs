@@ -13,6 +13,9 @@ use burn::tensor::Tensor;
 /// - `x`: any; the result has the same
 /// - `loss`: `[1]`
 ///
+/// # Panics
+/// When the loss is not one number.
+///
 /// # Example
 /// ```
 /// use burn::backend::{Autodiff, Flex};
