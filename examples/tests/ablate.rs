@@ -281,8 +281,8 @@ fn configurations_are_variants_named_after_their_files() {
     let args = ["--seeds", "1", "--baseline", "wide", "--json", "--out", &out];
     let result = support::success("ablate", &[&[configs.as_str()][..], &args].concat());
     let result: Value = serde_json::from_str(&result).expect("JSON");
-    let names: Vec<&Value> = result["variants"].as_array().expect("variants").iter().map(|it| &it["name"]).collect();
-    assert_eq!((names, &result["rows"][0]["seed"]), (vec!["narrow", "wide"], &7.into()));
+    let names = [0, 1].map(|variant| &result["variants"][variant]["name"]);
+    assert_eq!((names, &result["rows"][0]["seed"]), ([&"narrow".into(), &"wide".into()], &7.into()));
     assert!(result["verdict"].as_str().expect("words").starts_with("Against wide"));
     // The same by name, and without data on the stories.
     let files = [folder.arg("configs/wide.toml"), folder.arg("configs/narrow.toml")];
@@ -299,7 +299,7 @@ fn configurations_are_variants_named_after_their_files() {
 #[test]
 fn what_is_wrong_with_a_study_is_said_in_one_sentence() {
     let lab = Lab::new("", TWO);
-    let mut says = |top: &str, rest: &str, words: &[&str]| {
+    let says = |top: &str, rest: &str, words: &[&str]| {
         lab.write(top, rest);
         let said = lab.refused(&[]);
         for word in words {
