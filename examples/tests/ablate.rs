@@ -336,3 +336,34 @@ fn a_metric_that_a_run_does_not_have_is_named() {
     assert_eq!(output.status.code(), Some(2), "wrong arguments");
     assert!(lab.output(&["--train-into", "x"]).status.code() == Some(1), "stdin has no configuration");
 }
+
+#[test]
+fn tasks_are_judged_by_their_answers() {
+    let text = format!("metric = \"val_accuracy\"\nseeds = 2\n{BASE}[base.data]\ntask = \"parity\"\n");
+    let rest = "
+[[variant]]
+name = \"small\"
+group = \"rwkv-4\"
+x = 8
+model.n_embd = 8
+[[variant]]
+name = \"large\"
+group = \"rwkv-4\"
+x = 16
+[[variant]]
+name = \"another task\"
+data.task.induction.symbols = 4
+";
+    let lab = Lab(Folder::new());
+    std::fs::write(lab.0.at("study.toml"), text + rest).expect("written");
+    let result = lab.run(&["--set", "train.ctx_len=64"]);
+    for row in lab.rows("out") {
+        let share = |key: &str| row[key].as_f64().expect("measured");
+        assert!((0.0..=1.0).contains(&share("val_accuracy")) && share("val_exact") <= share("val_accuracy"), "{row}");
+    }
+    let means: Vec<f64> = [0, 1, 2].map(|i| result["standings"][i]["mean"].as_f64().expect("a mean")).to_vec();
+    assert!(means.is_sorted_by(|a, b| a >= b), "higher is better: {means:?}");
+    // Of two tasks side by side the variant's takes the base's place, and with it another vocabulary.
+    assert_eq!(result["variants"][2]["changes"][0][0], "data.task.induction.symbols");
+    assert!(lab.0.at("out/ablate-x.svg").exists());
+}

@@ -35,9 +35,9 @@ use study::Design;
 
 /// Trains variants of a model from several seeds, ranks them and tests them against a baseline.
 ///
-/// A study is a TOML file: question, baseline, metric, seeds and equal_params at its top, a run's configuration under [base], and a
-/// [[variant]] each with a name and what it changes of the base under model, data, train or tune. Or every file is a run's whole
-/// configuration and a variant. Paths in them are relative to where the program runs; configurations that name no data train on
+/// A study is a TOML file: `question`, `baseline`, `metric`, `seeds` and `equal_params` at its top, a run's configuration under
+/// `[base]`, and a `[[variant]]` each with a name and what it changes of the base under model, data, train or tune. Or every file
+/// is a run's whole configuration and a variant. Paths in them are relative to where the program runs; configurations that name no data train on
 /// the quickstart's stories.
 ///
 /// Writes results.jsonl, ablate.json, .md, .html and charts into --out, and every run into a folder there. What is trained already
@@ -59,13 +59,13 @@ struct Args {
     /// A key of the base, as in TOML: `train.steps=100`. What a variant itself says stays. May be given often.
     #[arg(long, value_name = "SECTION.KEY=VALUE")]
     set: Vec<String>,
-    /// Give every variant as many parameters as the baseline, by its dim_ffn.
+    /// Give every variant as many parameters as the baseline, by its `dim_ffn`.
     #[arg(long)]
     equal_params: bool,
     /// The variant that the others are compared with [default: the study's, or the first].
     #[arg(long, value_name = "NAME")]
     baseline: Option<String>,
-    /// val_loss, val_accuracy or val_exact: what decides [default: the study's, or val_loss].
+    /// What decides: `val_loss`, `val_accuracy` or `val_exact` [default: the study's, or `val_loss`].
     #[arg(long)]
     metric: Option<Metric>,
     /// Backend: flex, ndarray, wgpu or cuda, as far as compiled in.

@@ -57,8 +57,8 @@ impl Run {
             tokens: last.tokens,
             val_loss: last.val_loss,
             best_val_loss: points.iter().map(|point| point.1).min_by(f64::total_cmp),
-            val_accuracy: None,
-            val_exact: None,
+            val_accuracy: last.val_accuracy,
+            val_exact: last.val_exact,
             seconds: last.seconds,
             tokens_per_second: (training > 0.0).then(|| last.tokens as f64 / training),
             ..self.row(Status::Done)
@@ -120,7 +120,7 @@ fn safe_name(name: &str) -> Result<String, Failure> {
     if name.is_empty() || name.len() > 100 {
         return Err(Failure(format!("`{name}` is no name for a variant: expected 1 to 100 characters")));
     }
-    Ok(if name.starts_with('.') { format!("_{}", &name[1..]) } else { name })
+    Ok(name.strip_prefix('.').map_or(name.clone(), |rest| format!("_{rest}")))
 }
 
 /// Gives every variant as many units in its channel mixers as bring it nearest to the baseline's parameters: what there is to

@@ -75,7 +75,7 @@ pub fn holm(ps: &[f64]) -> Vec<f64> {
 mod tests {
     use super::*;
 
-    /// SciPy 1.17's `scipy.stats.ttest_1samp`.
+    /// `SciPy` 1.17's `scipy.stats.ttest_1samp`.
     #[test]
     fn tests_are_those_of_scipy() {
         for (differences, t, p) in [
