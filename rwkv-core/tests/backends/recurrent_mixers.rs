@@ -78,7 +78,7 @@ fn compare_gradients(what: &str, numbers: &Numbers, gradients: &Numbers, loss: i
             loss(&numbers)
         };
         let slope = (moved(step) - moved(-step)) / (2.0 * step);
-        assert_close(&format!("{what}, gradient of {name}"), &[dot(&gradients[name], &direction)], &[slope], 1e-3);
+        assert_close(&format!("{what}, gradient of {name}"), &[dot(&gradients[name], &direction)], &[slope], 1e-4);
     }
 }
 
