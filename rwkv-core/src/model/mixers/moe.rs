@@ -94,7 +94,7 @@ impl MixerSettings for MoeSettings {
 ///
 /// # Source
 /// Shazeer et al., Outrageously large neural networks (arXiv 1701.06538), for the mixture; Fedus et al., Switch Transformers
-/// (arXiv 2101.03961), eq. 4–6, for the balance, and Lepikhin et al., GShard (arXiv 2006.16668), for more than one choice.
+/// (arXiv 2101.03961), eq. 4–6, for the balance, and Lepikhin et al. (arXiv 2006.16668), for more than one choice.
 #[derive(Module, Debug)]
 pub struct MixtureOfExperts<B: Backend> {
     /// `W_g`, from `C` to `n`.
