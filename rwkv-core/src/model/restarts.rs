@@ -163,7 +163,6 @@ impl<'a, B: RwkvBackend> LayerRestarts<'a, B> {
 
     /// A sequence mixer's pass text by text: `x` is `[B, T, C]`, and `mix` takes a piece of it with what it goes on from, `last`,
     /// `[B, C]`, and `memory`, and returns its outputs and what the next piece goes on from.
-    #[expect(clippy::type_complexity, reason = "what goes in comes out")]
     pub(super) fn in_pieces(
         &self,
         x: Tensor<B, 3>,

@@ -57,7 +57,7 @@ pub enum Activation {
 /// switched off has no parameters.
 ///
 /// # Source
-/// Reference §1.4. SwiGLU: Shazeer (arXiv 2002.05202).
+/// Reference §1.4. `SwiGLU`: Shazeer (arXiv 2002.05202).
 #[derive(Module, Debug)]
 pub struct AblatedChannelMix<B: Backend> {
     /// Share of the current token in the key path.
@@ -66,7 +66,7 @@ pub struct AblatedChannelMix<B: Backend> {
     pub time_mix_r: Option<Param<Tensor<B, 3>>>,
     /// `W_k`, from `C` to `F`.
     pub key: Projection<B>,
-    /// SwiGLU's second projection, from `C` to `F`.
+    /// The second projection, from `C` to `F`.
     pub up: Option<Projection<B>>,
     /// `W_r`, from `C` to `C`.
     pub receptance: Option<Projection<B>>,

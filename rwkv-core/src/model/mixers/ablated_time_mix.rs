@@ -62,7 +62,7 @@ pub enum Decay {
     None,
     /// All channels of a layer learn one.
     Shared,
-    /// The slopes of ALiBi, in every layer, which stay: `w_h = −2^(−8(h+1)/A)`.
+    /// The slopes of `ALiBi`, in every layer, which stay: `w_h = −2^(−8(h+1)/A)`.
     Schedule,
 }
 
@@ -111,7 +111,7 @@ pub enum Key {
 /// ```
 ///
 /// # Source
-/// Reference §1.3, §9 (8). ALiBi: Press et al. (arXiv 2108.12409) §3; `elu + 1`: Katharopoulos et al. (arXiv 2006.16236) eq. 7.
+/// Reference §1.3, §9 (8). `ALiBi`: Press et al. (arXiv 2108.12409) §3; `elu + 1`: Katharopoulos et al. (arXiv 2006.16236) eq. 7.
 #[derive(Module, Debug)]
 pub struct AblatedTimeMix<B: Backend> {
     /// Raw decay, `[A]` or `[1]`, where it is no constant.

@@ -29,6 +29,8 @@
 //! | `running_mean.rs` | [`RunningMean`]: the example of how a mixer is added |
 //! | `positions.rs` | entries of tables of positions, for the mixers that have such |
 
+#![allow(clippy::large_enum_variant, reason = "a module cannot be boxed, and a model has few")]
+
 mod ablated_channel_mix;
 mod ablated_shift;
 mod ablated_time_mix;

@@ -108,7 +108,6 @@ macro_rules! mixers {
 
         $(#[$mixer_doc])*
         #[derive(Module, Debug)]
-        #[allow(clippy::large_enum_variant, reason = "a module cannot be boxed, and a model has few")]
         pub enum $Mixer<B: Backend> {
             $( $(#[$doc])* $Variant($Module<B>), )+
         }
