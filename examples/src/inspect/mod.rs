@@ -6,11 +6,12 @@ mod trace;
 use crate::model::{self, ModelArgs};
 use crate::{Backend, Failure, report, run, with_backend};
 use burn::tensor::backend::Backend as BurnBackend;
+use burn::tensor::{Int, Tensor};
 use clap::Parser;
 use rwkv_core::error::Error;
 use rwkv_core::files::write_atomic;
 use rwkv_core::generate::check_tokens;
-use rwkv_core::model::Rwkv;
+use rwkv_core::model::{Rwkv, expert_usage};
 use rwkv_core::ops::RwkvBackend;
 use rwkv_core::tokenizer::{AnyTokenizer, TokenStream, Tokenizer};
 use serde::Serialize;
@@ -77,8 +78,17 @@ struct Traced {
     tokens: Vec<String>,
     /// The predicted token as text.
     target: String,
+    /// For layers with a mixture of experts, each expert's share of the choices for the prompt's tokens.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    experts: Vec<Experts>,
     #[serde(flatten)]
     trace: Trace,
+}
+
+#[derive(Serialize)]
+struct Experts {
+    layer: usize,
+    usage: Vec<f64>,
 }
 
 /// The program.
@@ -144,11 +154,14 @@ fn trace_prompt<B: RwkvBackend>(
     };
     let tokens = ids.iter().map(|&id| text(&[id])).collect::<Result<_, _>>()?;
     let target = text(&[trace.target_id]).unwrap_or_else(|_| trace.target_id.to_string());
-    Ok(Traced { trace_plot: args.out.join("trace.svg"), tokens, target, trace })
+    let row: Vec<i64> = ids.iter().map(|&id| i64::from(id)).collect();
+    let row = Tensor::<B, 1, Int>::from_data(row.as_slice(), &model.device()).unsqueeze();
+    let experts = expert_usage(model, row).into_iter().map(|(layer, usage)| Experts { layer, usage }).collect();
+    Ok(Traced { trace_plot: args.out.join("trace.svg"), tokens, target, experts, trace })
 }
 
 /// `e^{−e^{time_decay}}`, in order.
-fn decays<B: BurnBackend>(time_decay: burn::tensor::Tensor<B, 1>) -> Vec<f64> {
+fn decays<B: BurnBackend>(time_decay: Tensor<B, 1>) -> Vec<f64> {
     let mut decays: Vec<f64> = time_decay.into_data().iter::<f64>().map(|decay| (-decay.exp()).exp()).collect();
     decays.sort_by(f64::total_cmp);
     decays
@@ -156,7 +169,7 @@ fn decays<B: BurnBackend>(time_decay: burn::tensor::Tensor<B, 1>) -> Vec<f64> {
 
 fn summary(outcome: &Outcome) -> String {
     let mut text = format!("decays of {} layers: {}", outcome.decays.len(), outcome.decay_plot.display());
-    if let Some(Traced { trace_plot, tokens, target, trace }) = &outcome.traced {
+    if let Some(Traced { trace_plot, tokens, target, experts, trace }) = &outcome.traced {
         text += &format!(
             "\nprediction {target:?}: probability {:.4}, {:.4} with noise on {:?}\n\nloss of probability with noise on one token",
             trace.clean,
@@ -165,6 +178,10 @@ fn summary(outcome: &Outcome) -> String {
         );
         for (token, effect) in tokens.iter().zip(&trace.token_effects) {
             text += &format!("\n{effect:>8.4}  {token:?}");
+        }
+        for Experts { layer, usage } in experts {
+            let shares: Vec<String> = usage.iter().map(|share| format!("{:.0} %", 100.0 * share)).collect();
+            text += &format!("\nexperts of layer {layer}, each one's share of the choices: {}", shares.join(", "));
         }
         text += &format!("\n\nways of the information: {}", trace_plot.display());
     }
