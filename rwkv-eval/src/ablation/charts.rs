@@ -8,12 +8,23 @@ use rwkv_core::chart::{Chart, Interval, Look, Scale, Series};
 /// Colours of the ranked plot: the variants' and the baseline's.
 const VARIANT: usize = 0;
 const BASELINE: usize = 1;
+/// More names do not fit under a ranked plot, nor more lines into one of curves.
+const MOST: usize = 8;
+
+/// Whether the ranked plot has the places of the variants under it instead of their names.
+pub(super) fn has_numbers(standings: &[Standing]) -> bool {
+    standings.len() > MOST
+}
 
 /// Means with their errors, from the best to the worst, over the runs themselves; nothing without a run.
 pub(super) fn ranked(study: &Study, standings: &[Standing]) -> Option<Part> {
     let shown: Vec<&Standing> = standings.iter().filter(|standing| standing.mean.is_some()).collect();
     let mut chart = Chart { y_name: axis(study), ..Chart::default() };
-    chart.categories = shown.iter().map(|standing| standing.variant.clone()).collect();
+    let numbers = has_numbers(standings);
+    let name = |(place, standing): (usize, &&Standing)| {
+        if numbers { (place + 1).to_string() } else { standing.variant.clone() }
+    };
+    chart.categories = shown.iter().enumerate().map(name).collect();
     let (mut runs, mut means) = (Vec::new(), [VARIANT, BASELINE].map(|_| Series::default()));
     for (place, standing) in shown.iter().enumerate() {
         let is_baseline = standing.variant == study.baseline();
@@ -42,7 +53,8 @@ pub(super) fn ranked(study: &Study, standings: &[Standing]) -> Option<Part> {
         }
     }
     let better = if study.metric.lower_is_better() { "lower" } else { "higher" };
-    let caption = format!("From the best to the worst; {better} is better. The line is the baseline's mean.");
+    let who = if numbers { " Numbers are those of the table." } else { "" };
+    let caption = format!("From the best to the worst; {better} is better. The line is the baseline's mean.{who}");
     (!shown.is_empty()).then(|| Part::figure("ranking", chart, caption))
 }
 
@@ -78,7 +90,8 @@ pub(super) fn against_x(study: &Study, standings: &[Standing]) -> Option<Part> {
     (points >= 2).then(|| Part::figure("x", chart, "Mean and standard error over seeds against the variants' x."))
 }
 
-/// Means of the held-out losses over seeds, step by step, the best variant first.
+/// Means of the held-out losses over seeds, step by step, the best variant first; of many variants the best, the baseline and
+/// the worst.
 pub(super) fn curves(study: &Study, standings: &[Standing]) -> Option<Part> {
     let mut chart = Chart {
         x_name: "step".into(),
@@ -86,7 +99,14 @@ pub(super) fn curves(study: &Study, standings: &[Standing]) -> Option<Part> {
         y_scale: Scale::Log,
         ..Chart::default()
     };
-    for (number, standing) in standings.iter().enumerate() {
+    let some: Vec<&Standing> = (standings.iter().enumerate())
+        .filter(|(place, standing)| {
+            let at_the_ends = *place < MOST / 2 || place + MOST / 2 > standings.len();
+            !has_numbers(standings) || at_the_ends || standing.variant == study.baseline()
+        })
+        .map(|(_, standing)| standing)
+        .collect();
+    for (number, standing) in some.into_iter().enumerate() {
         let of_variant: Vec<&Curve> = study.curves.iter().filter(|curve| curve.variant == standing.variant).collect();
         let mut series = Series { look: Look::line(number), ..Series::default() };
         let mut steps: Vec<usize> = of_variant.iter().flat_map(|curve| &curve.points).map(|point| point.0).collect();
@@ -107,8 +127,10 @@ pub(super) fn curves(study: &Study, standings: &[Standing]) -> Option<Part> {
             chart.add(&standing.variant, series);
         }
     }
-    let caption =
-        "Mean held-out loss over the seeds that ended well, and its standard error as a band; the best variant first.";
+    let which = if has_numbers(standings) { "; the best four variants, the baseline and the worst three" } else { "" };
+    let caption = format!(
+        "Mean held-out loss over the seeds that ended well, and its standard error as a band; the best variant first{which}."
+    );
     (!chart.series.is_empty()).then(|| Part::figure("curves", chart, caption))
 }
 

@@ -98,13 +98,15 @@ impl Study {
         let mut table = Table::new(columns);
         table.caption = format!("{} at the end: {}.", self.metric, self.metric.described());
         let best = standings.first().and_then(|standing| standing.mean);
-        for standing in standings {
+        for (place, standing) in standings.iter().enumerate() {
             let number =
                 |mean: Option<f64>, error, decimals| mean.map(|mean| Number { error, ..Number::new(mean, decimals) });
             let mean = number(standing.mean, standing.stderr, 4);
             let mean = mean.map(|mean| Number { best: Some(mean.value) == best, ..mean });
             let is_baseline = standing.variant == self.baseline();
             let name = if is_baseline { format!("{} (baseline)", standing.variant) } else { standing.variant.clone() };
+            // The ranked plot has numbers where names would not fit.
+            let name = if charts::has_numbers(standings) { format!("{}. {name}", place + 1) } else { name };
             let mut row = vec![Cell::text(name), counted(standing.params)];
             row.extend(states.then(|| counted(standing.state_bytes)));
             row.push(mean.into());
