@@ -78,8 +78,7 @@ fn compare_gradients(what: &str, numbers: &Numbers, gradients: &Numbers, loss: i
             loss(&numbers)
         };
         let slope = (moved(step) - moved(-step)) / (2.0 * step);
-        // One sum of terms of both signs, so rounding weighs more than element by element: 1.1e-4 was seen on NdArray.
-        assert_close(&format!("{what}, gradient of {name}"), &[dot(&gradients[name], &direction)], &[slope], 3e-4);
+        assert_close(&format!("{what}, gradient of {name}"), &[dot(&gradients[name], &direction)], &[slope], 1e-4);
     }
 }
 
@@ -401,8 +400,7 @@ fn balance_spreads_tokens<B: RwkvBackend>(device: &B::Device) {
         model = model.map(&mut Descend::<Autodiff<B>> { gradients: &gradients });
     }
     let after = most(&model);
-    // Of 40 tokens a few may go another way on another backend.
-    assert!(before > 0.39 && after < 0.35, "the most used expert had {before} of the tokens, and then {after}");
+    assert!(before > 0.39 && after < 0.31, "the most used expert had {before} of the tokens, and then {after}");
 }
 
 struct Descend<'a, B: AutodiffBackend> {

@@ -1,5 +1,6 @@
 //! What the four Attention Free Transformers have in common: projections, and averages of values by exponentials of keys.
 
+use super::division::divided;
 use super::mixer::{At, Parameter};
 use crate::config::RwkvConfig;
 use crate::model::init::{Initializer, Rule};
@@ -73,7 +74,7 @@ pub(super) fn quotient<B: Backend, const D: usize>(sums: Tensor<B, D>) -> Tensor
     let (above, below) = (sums.clone().narrow(D - 1, 0, half), sums.narrow(D - 1, half, half));
     // The gradient of a quotient has the square of what is below, which must not vanish.
     let scale = below.clone().detach().recip();
-    (above * scale.clone()) / (below * scale)
+    divided(above * scale.clone(), below * scale)
 }
 
 /// `Σ_s e^(w_ts + k_s) ⊙ v_s / Σ_s e^(w_ts + k_s)` over what is not hidden.

@@ -1,5 +1,6 @@
 //! Attention without a softmax.
 
+use super::division::divided;
 use super::kinds::{small_init, wang_init};
 use super::mixer::{At, Memory, Mixer, MixerSettings, MixesSequences, Parameter, projections};
 use crate::config::RwkvConfig;
@@ -149,7 +150,7 @@ impl<B: RwkvBackend> MixesSequences<B> for LinearAttention<B> {
             state = state + k.swap_dims(2, 3).matmul(v);
         }
         let sums = Tensor::cat(sums, 2); // [B, H, T, D + 1]
-        let y = sums.clone().narrow(3, 0, size) / sums.narrow(3, size, 1).add_scalar(NEVER_ZERO);
+        let y = divided(sums.clone().narrow(3, 0, size), sums.narrow(3, size, 1).add_scalar(NEVER_ZERO));
         let y = at("attention", y.swap_dims(1, 2).reshape([batch, time, channels]).cast(dtype));
         let y = at("output", self.output.forward(y));
         (y, last_token(x), state.reshape([batch, channels, columns]))

@@ -11,6 +11,7 @@
 //! | `mixer.rs` | what a mixer must say of itself: [`MixerSettings`], [`Parameter`], [`Memory`] |
 //! | `registry.rs` | makes enums of the lists |
 //! | `cache.rs` | the memory of mixers that look at every token again |
+//! | `division.rs` | division whose gradient is exact on every backend |
 //! | `rwkv4.rs` | RWKV-4's own parts as mixers |
 //! | `ablated_*.rs` | RWKV-4's parts with switches: [`AblatedTimeMix`], [`AblatedChannelMix`], [`TokenShift`] |
 //! | `tiny_attention.rs` | the [`TinyAttention`] of RWKV-4b |
@@ -41,6 +42,7 @@ mod aft_local;
 mod aft_simple;
 mod attention;
 mod cache;
+mod division;
 mod gmlp;
 mod kinds;
 mod lem;

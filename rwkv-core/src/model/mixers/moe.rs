@@ -1,6 +1,7 @@
 //! A mixture of experts: some of many small channel mixers for each token.
 
 use super::ChannelMixer;
+use super::division::divided;
 use super::kinds::small_init;
 use super::mixer::{At, Mixer, MixerSettings, MixesChannels, Parameter};
 use crate::config::RwkvConfig;
@@ -148,7 +149,7 @@ impl<B: RwkvBackend> MixesChannels<B> for MixtureOfExperts<B> {
         let probabilities = softmax(self.router.forward(x.clone()).cast(inside), 2); // [B, T, n]
         let chosen = chosen(probabilities.clone().detach(), self.settings.top_k);
         let kept = probabilities.clone() * chosen.clone();
-        let weights = at("router", kept.clone() / kept.sum_dim(2));
+        let weights = at("router", divided(kept.clone(), kept.sum_dim(2)));
         let spread = weights.matmul(units_of_experts(self.settings.experts, units, inside, &x.device()).unsqueeze());
         let k = at("key", self.key.forward(x.clone()));
         let k = squared_relu(k) * spread.cast(dtype);
@@ -190,7 +191,7 @@ fn imbalance<B: Backend>(probabilities: Tensor<B, 3>, chosen: Tensor<B, 3>) -> T
     let [batch, time, experts] = probabilities.dims();
     let mean = |x: Tensor<B, 3>| x.reshape([batch * time, experts]).mean_dim(0);
     let shares = mean(chosen);
-    let shares = shares.clone() / shares.sum_dim(1);
+    let shares = divided(shares.clone(), shares.sum_dim(1));
     (shares * mean(probabilities)).sum().mul_scalar(experts as f64)
 }
 

@@ -1,5 +1,6 @@
 //! The mean of all tokens so far: the simplest mixer there is, and the example of how one is added.
 
+use super::division::divided;
 use super::mixer::{At, Memory, Mixer, MixerSettings, MixesSequences, Parameter};
 use crate::config::RwkvConfig;
 use crate::model::init::Initializer;
@@ -86,7 +87,7 @@ impl<B: RwkvBackend> MixesSequences<B> for RunningMean<B> {
         let sums = memory.clone().narrow(2, 0, channels) + v.cumsum(1); // [B, T, A]
         let counted = Tensor::<B, 1, Int>::arange(1..time as i64 + 1, &memory.device()).float().cast(inside);
         let counts = memory.narrow(2, channels, 1) + counted.reshape([1, time, 1]); // [B, T, 1]
-        let mean = at("mean", (sums.clone() / counts.clone()).cast(dtype));
+        let mean = at("mean", divided(sums.clone(), counts.clone()).cast(dtype));
         let memory = Tensor::cat(vec![sums, counts], 2).narrow(1, time - 1, 1);
         (at("output", self.output.forward(gate(r, mean))), last_token(x), memory)
     }

@@ -1,5 +1,6 @@
 //! A diagonal state space.
 
+use super::division::divided;
 use super::kinds::{small_init, wang_init};
 use super::mixer::{At, Memory, Mixer, MixerSettings, MixesSequences, Parameter, projections};
 use super::mlp::gelu;
@@ -201,7 +202,7 @@ impl<B: Backend> S4d<B> {
 
         // e^{ΔA} − 1 without the difference of two numbers near 1: for real ones it is 2·tanh(x/2)/(1 − tanh(x/2)).
         let half = decay.clone().mul_scalar(0.5).tanh();
-        let grown = half.clone().mul_scalar(2.0) / half.neg().add_scalar(1.0);
+        let grown = divided(half.clone().mul_scalar(2.0), half.neg().add_scalar(1.0));
         let half_sine = angle.clone().mul_scalar(0.5).sin();
         let minus_one = (
             grown.clone() * angle.clone().cos() - half_sine.powi_scalar(2).mul_scalar(2.0),
@@ -209,7 +210,8 @@ impl<B: Backend> S4d<B> {
         );
         let read = (column(&self.read_real).mul_scalar(2.0), column(&self.read_imag).mul_scalar(2.0)); // 2C
         let squared = real.clone().powi_scalar(2) + imag.clone().powi_scalar(2);
-        let (read_real, read_imag) = times(read, times(minus_one, (real / squared.clone(), (imag / squared).neg()))); // 2CB̄
+        let (read_real, read_imag) =
+            times(read, times(minus_one, (divided(real, squared.clone()), divided(imag, squared).neg()))); // 2CB̄
 
         let device = decay.device();
         let count = Tensor::<B, 1, Int>::arange(0..longest as i64 + 1, &device).float().cast(inside).unsqueeze();
