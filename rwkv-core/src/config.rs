@@ -137,10 +137,10 @@ impl RwkvConfig {
     /// ([`Rwkv::num_params_lazy`](crate::model::Rwkv::num_params_lazy)).
     #[must_use]
     pub fn num_params(&self) -> usize {
-        let Self { vocab_size: v, n_layer: l, n_embd: c, .. } = *self;
+        let Self { vocab_size: v, n_embd: c, .. } = *self;
         let norms = if self.mixers.shell == Shell::Rwkv4 { 4 * c } else { 2 * c };
         let tables = if self.mixers.tied_head { 1 } else { 2 };
-        tables * v * c + l * self.mixers.block_params(self) + norms
+        tables * v * c + self.mixers.blocks_params(self) + norms
     }
 
     /// Checks that a model of these sizes exists.

@@ -174,6 +174,34 @@ fn shell_and_head_have_switches() {
     assert_eq!(values(logits), values(want));
 }
 
+/// RWKV-4a's tiny attention reads the stream after its block and the embeddings before `ln0`.
+#[test]
+fn a_tiny_attention_changes_the_computation_from_its_block_on() {
+    let (c, d) = (16, 5);
+    let square = |mixers: &str| RwkvConfig { dim_att: c, ..config(mixers) };
+    let (plain, tiny) = (square("{}"), square(r#"{"tiny_attention": {"size": 5, "layer": 1}}"#));
+    tiny.validate().expect("a model");
+    assert_eq!(tiny.num_params() - plain.num_params(), 2 * c + 2 * d * c + c * c);
+    let rows = |layer: usize| stirred::<Flex>(&tiny).zero_state(1).layers[layer].memory.dims()[1];
+    assert_eq!([0, 1, 2].map(rows), [3, 3 + d, 3]);
+    let (reference, trace) = (trace(&plain), trace(&tiny));
+    // The parameters before it are drawn alike: they come first.
+    assert_eq!(trace["blocks.0"], reference["blocks.0"]);
+    let sum = |x: &Vec<f32>| x.iter().map(|x| x.abs()).sum::<f32>();
+    assert!(sum(&trace["blocks.1.tiny"]) > 0.0);
+    assert_ne!(trace["blocks.1"], reference["blocks.1"]);
+
+    let refused = |config: RwkvConfig| config.validate().expect_err("refused").to_string();
+    let problem = refused(config(r#"{"tiny_attention": {"size": 5, "layer": 1}}"#));
+    assert!(problem.contains("mixers.tiny_attention") && problem.contains("dim_att = n_embd"), "{problem}");
+    let problem = refused(square(r#"{"tiny_attention": {"size": 5, "layer": 3}}"#));
+    assert!(problem.contains("tiny_attention.layer") && problem.contains("below n_layer = 3"), "{problem}");
+    let problem = refused(square(r#"{"tiny_attention": {"size": 0, "layer": 1}}"#));
+    assert!(problem.contains("tiny_attention.size"), "{problem}");
+    let attention = r#"{"sequence": {"attention": {"n_head": 4}}, "tiny_attention": {"size": 5, "layer": 1}}"#;
+    assert!(refused(square(attention)).contains("fixed size"));
+}
+
 /// Every number in the initialisation moves the parameters that it is about, and no others.
 #[test]
 fn every_init_ratio_moves_its_parameters() {

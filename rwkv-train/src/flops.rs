@@ -28,13 +28,8 @@ use std::time::Instant;
 /// ```
 #[must_use]
 pub fn per_token(config: &RwkvConfig, ctx_len: usize) -> f64 {
-    let [vocab, layers, width] = [config.vocab_size, config.n_layer, config.n_embd].map(|size| size as f64);
-    let mixers = config.mixers;
-    let of_block = [mixers.sequence.settings(), mixers.channel.settings()]
-        .map(|settings| settings.multiply_adds(config, ctx_len))
-        .iter()
-        .sum::<f64>();
-    6.0 * (vocab * width + layers * of_block)
+    let [vocab, width] = [config.vocab_size, config.n_embd].map(|size| size as f64);
+    6.0 * (vocab * width + config.mixers.multiply_adds(config, ctx_len))
 }
 
 /// Model FLOPs utilisation: `tokens per second · operations per token / peak`.

@@ -229,7 +229,7 @@ impl<B: RwkvAutodiffBackend> Trainer<B> {
                 None if self.dataset.train.ctx_len() == ctx_len => self.dataset.train.clone(),
                 None => self.dataset.train.with_ctx_len(ctx_len)?,
             };
-            let outcome = self.train_step(from.as_ref(), worker, observer)?;
+            let outcome = B::burst(|| self.train_step(from.as_ref(), worker, observer))?;
             samples = Some(from);
             if let Some(event) = outcome.loss.and_then(|loss| spikes.look(&mut self.progress, loss)) {
                 tell(worker, observer, &event)?;

@@ -6,8 +6,9 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 use rwkv_core::checkpoint;
+use rwkv_core::config::RwkvConfig;
 use rwkv_core::loss::value;
-use rwkv_core::model::Rwkv;
+use rwkv_core::model::{InitRatios, Mixers, Rwkv, TinyAttentionSettings};
 use rwkv_train::backprop::Backprop;
 use rwkv_train::config::RunConfig;
 use rwkv_train::data::{Batch, Sample};
@@ -109,11 +110,9 @@ fn every_way_to_the_gradients_is_the_same() {
     }
 }
 
-/// Chunks of time hand on a cache of keys and values that grows, and its gradient comes back through all of them.
-#[test]
-fn a_transformers_gradients_are_the_same_in_every_way() {
+fn assert_every_way_is_the_same(model: &dyn Fn() -> Rwkv<B>) {
     for (kind, batch) in [("plain", batch(true)), ("weights and restarts", batch(false))] {
-        let of = |train: &str| gradients_of(fixture("gpt_neox"), &config(train, ""), &batch);
+        let of = |train: &str| gradients_of(model(), &config(train, ""), &batch);
         let (want_loss, want) = of(PLAIN);
         for way in
             ["checkpoint_blocks = true", "bptt_chunk = 4", "bptt_chunk = 1", "bptt_chunk = 5\ncheckpoint_blocks = true"]
@@ -124,6 +123,22 @@ fn a_transformers_gradients_are_the_same_in_every_way() {
             assert!((loss - want_loss).abs() < 1e-6 && error < 2e-5, "{kind}, {way}: {error:.1e}");
         }
     }
+}
+
+/// The embeddings get a gradient from two blocks, and the state has rows of two kinds.
+#[test]
+fn a_tiny_attentions_gradients_are_the_same_in_every_way() {
+    let tiny_attention = Some(TinyAttentionSettings { size: 5, layer: 1 });
+    let mixers = Mixers { tiny_attention, ..Mixers::default() };
+    let init = InitRatios { zero_gain: 0.5, ..InitRatios::default() };
+    let config = RwkvConfig { mixers, init, emb_init_scale: 1.0, ..RwkvConfig::new(11, 3, 16) };
+    assert_every_way_is_the_same(&|| Rwkv::new(&config, 1, &Default::default()));
+}
+
+/// Chunks of time hand on a cache of keys and values that grows, and its gradient comes back through all of them.
+#[test]
+fn a_transformers_gradients_are_the_same_in_every_way() {
+    assert_every_way_is_the_same(&|| fixture("gpt_neox"));
 }
 
 #[test]

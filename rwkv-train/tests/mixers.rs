@@ -2,7 +2,7 @@
 #![cfg(feature = "flex")]
 
 use burn::backend::{Autodiff, Flex};
-use rwkv_core::model::{ChannelMixerKind, Mixers, Rwkv, SequenceMixerKind};
+use rwkv_core::model::{ChannelMixerKind, Mixers, Rwkv, SequenceMixerKind, TinyAttentionSettings};
 use rwkv_core::tokenizer::{CharTokenizer, Tokenizer};
 use rwkv_train::config::RunConfig;
 use rwkv_train::data::{Dataset, Order, WindowOptions, encode};
@@ -23,12 +23,15 @@ impl Observer<B> for Rows {
     }
 }
 
-/// Each sequence mixer between RWKV-4's other parts, and each channel mixer.
+/// Each sequence mixer between RWKV-4's other parts, each channel mixer, and RWKV-4a.
 fn all() -> Vec<(&'static str, Mixers)> {
     let sequences = SequenceMixerKind::all().into_iter();
     let sequences = sequences.map(|sequence| (sequence.name(), Mixers { sequence, ..Mixers::default() }));
     let channels = ChannelMixerKind::all().into_iter();
-    sequences.chain(channels.map(|channel| (channel.name(), Mixers { channel, ..Mixers::default() }))).collect()
+    let channels = channels.map(|channel| (channel.name(), Mixers { channel, ..Mixers::default() }));
+    let tiny_attention = Some(TinyAttentionSettings { size: 4, layer: 1 });
+    let tiny = ("rwkv-4 with a tiny attention", Mixers { tiny_attention, ..Mixers::default() });
+    sequences.chain(channels).chain([tiny]).collect()
 }
 
 fn config(mixers: Mixers, data: &str, ctx_len: usize) -> RunConfig {

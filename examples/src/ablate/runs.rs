@@ -82,9 +82,12 @@ impl Run {
 
 /// Bytes of one sequence's state after a window: `4·L·(2C + memory)`.
 fn state_bytes(model: &RwkvConfig, ctx_len: usize) -> usize {
-    let memory = model.mixers.sequence.settings().memory(model);
-    let rows = if memory.grows { ctx_len } else { memory.rows.len() };
-    size_of::<f32>() * model.n_layer * (2 * model.n_embd + rows * memory.columns)
+    let numbers = (0..model.n_layer).map(|layer| {
+        let memory = model.mixers.memory(model, layer);
+        let rows = if memory.grows { ctx_len } else { memory.rows.len() };
+        2 * model.n_embd + rows * memory.columns
+    });
+    size_of::<f32>() * numbers.sum::<usize>()
 }
 
 /// One run for every variant and seed, with folders named after them.

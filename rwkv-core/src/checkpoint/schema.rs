@@ -38,7 +38,7 @@ pub fn tensors(config: &RwkvConfig) -> BTreeMap<String, Vec<usize>> {
             add(format!("blocks.{l}.ln1.{part}"), &[c]);
             add(format!("blocks.{l}.ln2.{part}"), &[c]);
         }
-        for (name, shape) in config.mixers.parameters(config) {
+        for (name, shape) in config.mixers.parameters(config, l) {
             add(format!("blocks.{l}.{name}"), &shape);
         }
     }

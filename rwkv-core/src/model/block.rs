@@ -3,7 +3,7 @@
 use super::hooks::Hook;
 use super::init::Initializer;
 use super::layers::{layer_norm, normalise};
-use super::mixers::{ChannelMixer, SequenceMixer, Shell};
+use super::mixers::{ChannelMixer, LinearTinyAttention, SequenceMixer, Shell};
 use super::restarts::LayerRestarts;
 use crate::ops::RwkvBackend;
 use crate::state::LayerState;
@@ -36,6 +36,8 @@ pub struct Block<B: Backend> {
     pub att: SequenceMixer<B>,
     /// The channel-mix, or what is in its place.
     pub ffn: ChannelMixer<B>,
+    /// RWKV-4a's tiny attention, for comparisons; RWKV-4 has none.
+    pub tiny: Option<LinearTinyAttention<B>>,
     #[module(skip)]
     shell: Shell,
 }
@@ -50,6 +52,11 @@ impl<B: Backend> Block<B> {
             ln2: layer_norm(init, &name("ln2")),
             att: SequenceMixer::make(init, &name("att"), init.config.mixers.sequence),
             ffn: ChannelMixer::make(init, &name("ffn"), init.config.mixers.channel),
+            tiny: init
+                .config
+                .mixers
+                .tiny_attention_at(layer)
+                .map(|tiny| LinearTinyAttention::new(init, &name("tiny"), tiny.size)),
             shell,
         }
     }
@@ -64,31 +71,46 @@ impl<B: RwkvBackend> Block<B> {
     ///
     /// # Shapes
     /// - `x`: `[B, T, C]`
+    /// - `emb`: `[B, T, C]`, the embeddings, which a tiny attention reads
     /// - `state`: the layer's state before `x`
     /// - `restarts`: where rows start anew, if any do
     /// - returns `[B, T, C]` and the state after it
     pub fn forward(
         &self,
         x: Tensor<B, 3>,
+        emb: &Tensor<B, 3>,
         state: LayerState<B>,
         layer: usize,
         restarts: Option<LayerRestarts<'_, B>>,
         hook: &mut impl Hook<B>,
     ) -> (Tensor<B, 3>, LayerState<B>) {
         let LayerState { att_x, ffn_x, memory } = state;
+        let [_, rows, _] = memory.dims();
+        let of_att = rows - self.tiny.as_ref().map_or(0, LinearTinyAttention::size);
+        let memory_of_tiny = self.tiny.is_some().then(|| memory.clone().narrow(1, of_att, rows - of_att));
+        let memory = if self.tiny.is_some() { memory.narrow(1, 0, of_att) } else { memory };
         let x = match &self.ln0 {
             Some(ln0) => hook.at(format_args!("blocks.{layer}.ln0"), normalise(ln0, x)),
             None => x,
         };
         let y = hook.at(format_args!("blocks.{layer}.ln1"), normalise(&self.ln1, x.clone()));
         let mut at = |name: &str, y| hook.at(format_args!("blocks.{layer}.att.{name}"), y);
-        let (mixed, att_x, memory) = self.att.forward(y, att_x, memory, restarts, &mut at);
+        let (mixed, att_x, memory) =
+            self.att.forward(y, att_x, memory, restarts.map(|restarts| restarts.rows(0, of_att)), &mut at);
         let read = (self.shell == Shell::GptNeoX).then(|| x.clone());
         let x = hook.at(format_args!("blocks.{layer}.att"), x + mixed);
         let read = read.unwrap_or_else(|| x.clone());
         let y = hook.at(format_args!("blocks.{layer}.ln2"), normalise(&self.ln2, read));
         let mut at = |name: &str, y| hook.at(format_args!("blocks.{layer}.ffn.{name}"), y);
         let (mixed, ffn_x) = self.ffn.forward(y, ffn_x, restarts, &mut at);
-        (hook.at(format_args!("blocks.{layer}"), x + mixed), LayerState { att_x, ffn_x, memory })
+        let mut x = x + mixed;
+        let mut memory = memory;
+        if let (Some(tiny), Some(state)) = (&self.tiny, memory_of_tiny) {
+            let restarts = restarts.map(|restarts| restarts.rows(of_att, rows - of_att));
+            let (carried, state) = tiny.forward(x.clone(), emb.clone(), state, restarts);
+            x = x + hook.at(format_args!("blocks.{layer}.tiny"), carried);
+            memory = Tensor::cat(vec![memory, state], 1);
+        }
+        (hook.at(format_args!("blocks.{layer}"), x), LayerState { att_x, ffn_x, memory })
     }
 }

@@ -26,10 +26,10 @@ pub use mixers::{
     AblatedChannelMix, AblatedChannelMixSettings, AblatedTimeMix, AblatedTimeMixSettings, Activation, AftConv,
     AftConvSettings, AftFull, AftFullSettings, AftLocal, AftLocalSettings, AftSimple, AftSimpleSettings, At, Attention,
     AttentionSettings, Bonus, ChannelMixSettings, ChannelMixer, ChannelMixerKind, Decay, Gmlp, GmlpSettings, Key, Lem,
-    LemSettings, LinearAttention, LinearAttentionSettings, Lstm, LstmSettings, Memory, MixerSettings, Mixers,
-    MixtureOfExperts, Mlp, MlpMixer, MlpMixerSettings, MlpSettings, MoeSettings, Parameter, Receptance, RunningMean,
-    RunningMeanSettings, S4d, S4dSettings, SequenceMixer, SequenceMixerKind, Shell, TimeMixSettings, TinyAttention,
-    TokenShift, expert_usage,
+    LemSettings, LinearAttention, LinearAttentionSettings, LinearTinyAttention, Lstm, LstmSettings, Memory,
+    MixerSettings, Mixers, MixtureOfExperts, Mlp, MlpMixer, MlpMixerSettings, MlpSettings, MoeSettings, Parameter,
+    Receptance, RunningMean, RunningMeanSettings, S4d, S4dSettings, SequenceMixer, SequenceMixerKind, Shell,
+    TimeMixSettings, TinyAttention, TinyAttentionSettings, TokenShift, expert_usage,
 };
 pub use precision::Precision;
 pub use projection::{Embedding, Projection};
@@ -129,6 +129,9 @@ impl<B: Backend> Rwkv<B> {
                 sequence: block.att.kind(),
                 channel: block.ffn.kind(),
                 tied_head: self.head.is_none(),
+                tiny_attention: self.blocks.iter().enumerate().find_map(|(layer, block)| {
+                    block.tiny.as_ref().map(|tiny| TinyAttentionSettings { size: tiny.size(), layer })
+                }),
             };
         }
         config
@@ -165,6 +168,8 @@ impl<B: Backend> Rwkv<B> {
             let (att, ffn) = (block.att.projections_mut(), block.ffn.projections_mut());
             found.extend(att.into_iter().map(|(name, matrix)| (format!("blocks.{l}.att.{name}.weight"), matrix)));
             found.extend(ffn.into_iter().map(|(name, matrix)| (format!("blocks.{l}.ffn.{name}.weight"), matrix)));
+            let tiny = block.tiny.iter_mut().flat_map(LinearTinyAttention::projections_mut);
+            found.extend(tiny.map(|(name, matrix)| (format!("blocks.{l}.tiny.{name}.weight"), matrix)));
         }
         found.extend(self.head.as_mut().map(|head| ("head.weight".to_owned(), head)));
         found
@@ -222,8 +227,10 @@ impl<B: RwkvBackend> Rwkv<B> {
         state: State<B>,
         hook: &mut impl Hook<B>,
     ) -> (Tensor<B, 3>, State<B>) {
-        let (x, state) = self.hidden(tokens, state, None, hook);
-        (self.logits(x, hook), state)
+        B::burst(|| {
+            let (x, state) = self.hidden(tokens, state, None, hook);
+            (self.logits(x, hook), state)
+        })
     }
 
     /// [`Self::forward`] for the last position alone, which is what a prompt needs: the head is the widest projection.
@@ -235,9 +242,11 @@ impl<B: RwkvBackend> Rwkv<B> {
     /// # Panics
     /// As [`Self::forward`].
     pub fn forward_last(&self, tokens: Tensor<B, 2, Int>, state: State<B>) -> (Tensor<B, 2>, State<B>) {
-        let (x, state) = self.hidden(tokens, state, None, &mut NoHook);
-        let time = x.dims()[1];
-        (self.logits(x.narrow(1, time - 1, 1), &mut NoHook).squeeze_dim(1), state)
+        B::burst(|| {
+            let (x, state) = self.hidden(tokens, state, None, &mut NoHook);
+            let time = x.dims()[1];
+            (self.logits(x.narrow(1, time - 1, 1), &mut NoHook).squeeze_dim(1), state)
+        })
     }
 
     /// Reads tokens for the state after them alone: [`Self::forward`] without the head.
@@ -249,7 +258,7 @@ impl<B: RwkvBackend> Rwkv<B> {
     /// As [`Self::forward`].
     #[must_use]
     pub fn read(&self, tokens: Tensor<B, 2, Int>, state: State<B>) -> State<B> {
-        self.hidden(tokens, state, None, &mut NoHook).1
+        B::burst(|| self.hidden(tokens, state, None, &mut NoHook).1)
     }
 
     /// The recurrent mode: logits after one more token, in time and memory that do not depend on how many came before.
@@ -300,10 +309,11 @@ impl<B: RwkvBackend> Rwkv<B> {
         assert!(time > 0, "the model needs at least one token");
         assert_eq!(state.batch(), batch, "the state's batch is not that of the tokens");
         assert_eq!(state.layers.len(), self.blocks.len(), "the state's layers are not those of the model");
-        let mut x = self.embed(tokens, hook);
+        let emb = self.embed(tokens, hook);
+        let mut x = emb.clone();
         let mut layers = Vec::with_capacity(self.blocks.len());
         for (l, (block, layer)) in self.blocks.iter().zip(state.layers).enumerate() {
-            let (y, layer) = block.forward(x, layer, l, restarts.map(|restarts| restarts.layer(l)), hook);
+            let (y, layer) = block.forward(x, &emb, layer, l, restarts.map(|restarts| restarts.layer(l)), hook);
             x = if precision::halves_after(l, self.rescale_every) { y * 0.5 } else { y };
             layers.push(layer);
         }

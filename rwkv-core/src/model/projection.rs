@@ -3,6 +3,7 @@
 use super::init::Initializer;
 use crate::ops::cross_entropy::cross_entropy;
 use crate::ops::head_loss::head_loss;
+use crate::ops::linear::linear;
 use crate::ops::packed::{PackedMatrix, packed_linear, packed_rows};
 use crate::ops::{RwkvBackend, inner_dtype};
 use burn::module::{Module, Param};
@@ -155,7 +156,7 @@ impl<B: RwkvBackend> Projection<B> {
             x.clone().matmul(a.val().cast(dtype)).matmul(b.val().cast(dtype)).mul_scalar(scale)
         });
         let y = match held(&self.weight, &self.packed, &self.pieces) {
-            Held::Parameter(weight) => x.matmul(weight.val()),
+            Held::Parameter(weight) => linear(x, weight.val()),
             Held::Packed(packed) => packed_linear(x, packed),
             Held::Pieces(pieces) => {
                 Tensor::cat(pieces.iter().map(|piece| x.clone().matmul(piece.clone())).collect(), 1)

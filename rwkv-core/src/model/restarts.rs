@@ -72,7 +72,8 @@ impl<B: Backend> Restarts<B> {
     /// When there is no such layer.
     #[must_use]
     pub fn layer(&self, layer: usize) -> LayerRestarts<'_, B> {
-        LayerRestarts { cuts: &self.cuts, fresh: &self.fresh.layers[layer] }
+        let fresh = &self.fresh.layers[layer];
+        LayerRestarts { cuts: &self.cuts, fresh, rows: (0, fresh.memory.dims()[1]) }
     }
 }
 
@@ -81,6 +82,8 @@ impl<B: Backend> Restarts<B> {
 pub struct LayerRestarts<'a, B: Backend> {
     cuts: &'a [Cut<B>],
     fresh: &'a LayerState<B>,
+    /// The first of the memory's rows that this is about, and how many.
+    rows: (usize, usize),
 }
 
 impl<B: Backend> Clone for LayerRestarts<'_, B> {
@@ -92,6 +95,18 @@ impl<B: Backend> Clone for LayerRestarts<'_, B> {
 impl<B: Backend> Copy for LayerRestarts<'_, B> {}
 
 impl<'a, B: RwkvBackend> LayerRestarts<'a, B> {
+    /// The same restarts for a part of the memory: so many rows from this one on.
+    pub(super) fn rows(self, start: usize, count: usize) -> Self {
+        // A fresh memory of those that grow is shorter than one that has grown.
+        let count = count.min(self.rows.1 - start);
+        Self { rows: (self.rows.0 + start, count), ..self }
+    }
+
+    /// The memory where a sequence starts.
+    fn fresh_memory(&self) -> Tensor<B, 3> {
+        self.fresh.memory.clone().narrow(1, self.rows.0, self.rows.1)
+    }
+
     /// The time-mix's last input where a sequence starts.
     pub(super) fn fresh_att_x(&self) -> Tensor<B, 2> {
         self.fresh.att_x.clone()
@@ -150,7 +165,7 @@ impl<'a, B: RwkvBackend> LayerRestarts<'a, B> {
         let mut outputs = Vec::new();
         for (start, end, cut) in self.pieces(time) {
             if let Some(cut) = cut {
-                let fresh = self.fresh.memory.clone();
+                let fresh = self.fresh_memory();
                 state = state * cut.goes_on.clone().unsqueeze_dim(2) + fresh * cut.starts_anew().unsqueeze_dim(2);
             }
             let piece = |x: &Tensor<B, 3>| x.clone().narrow(1, start, end - start);
@@ -176,7 +191,7 @@ impl<'a, B: RwkvBackend> LayerRestarts<'a, B> {
             if let Some(cut) = cut {
                 let (goes_on, anew) = (cut.goes_on.clone().unsqueeze_dim(2), cut.starts_anew().unsqueeze_dim(2));
                 last = last * cut.goes_on.clone() + self.fresh_att_x() * cut.starts_anew();
-                let fresh = self.fresh.memory.clone();
+                let fresh = self.fresh_memory();
                 let grew = fresh.dims()[1] != memory.dims()[1];
                 // In a memory that grows zeros stand for nothing, and a fresh one is all zeros.
                 memory = if grew { memory * goes_on } else { memory * goes_on + fresh * anew };
@@ -186,6 +201,30 @@ impl<'a, B: RwkvBackend> LayerRestarts<'a, B> {
             (last, memory) = (next, after);
         }
         (Tensor::cat(outputs, 1), last, memory)
+    }
+
+    /// Sums over the past text by text: `q`, `k` and `v` are `[B, T, ·]`, and `attend` takes pieces of them with the state that
+    /// they go on from, and returns the piece's outputs and the state after it.
+    pub(super) fn sums_in_pieces(
+        &self,
+        q: Tensor<B, 3>,
+        k: Tensor<B, 3>,
+        v: Tensor<B, 3>,
+        mut state: Tensor<B, 3>,
+        attend: impl Fn(Tensor<B, 3>, Tensor<B, 3>, Tensor<B, 3>, Tensor<B, 3>) -> (Tensor<B, 3>, Tensor<B, 3>),
+    ) -> (Tensor<B, 3>, Tensor<B, 3>) {
+        let mut outputs = Vec::new();
+        for (start, end, cut) in self.pieces(q.dims()[1]) {
+            if let Some(cut) = cut {
+                state = state * cut.goes_on.clone().unsqueeze_dim(2)
+                    + self.fresh_memory() * cut.starts_anew().unsqueeze_dim(2);
+            }
+            let piece = |x: &Tensor<B, 3>| x.clone().narrow(1, start, end - start);
+            let (y, after) = attend(piece(&q), piece(&k), piece(&v), state);
+            outputs.push(y);
+            state = after;
+        }
+        (Tensor::cat(outputs, 1), state)
     }
 
     /// A channel mixer's pass text by text, as [`Self::in_pieces`].

@@ -2,6 +2,7 @@
 
 use super::RwkvBackend;
 use super::head_loss::{HeadLossInputs, chunked};
+use super::linear;
 use super::packed::PackedMatrix;
 use super::wkv::{self, WkvForward, WkvInputs};
 use burn::backend::Autodiff;
@@ -20,6 +21,10 @@ impl<B: RwkvBackend, C: CheckpointStrategy> RwkvBackend for Autodiff<B, C> {
 
     fn max_tensor_bytes(device: &Self::Device) -> usize {
         B::max_tensor_bytes(device)
+    }
+
+    fn burst<T>(work: impl FnOnce() -> T) -> T {
+        B::burst(work)
     }
 
     fn wkv_forward(inputs: WkvInputs<Self>, with_lse: bool) -> WkvForward<Self> {
@@ -57,6 +62,10 @@ impl<B: RwkvBackend, C: CheckpointStrategy> RwkvBackend for Autodiff<B, C> {
         let out = B::squared_relu_forward(x.primitive.clone());
         let saved = x.primitive.clone();
         record::<B, C, _, _>([x], out, saved, |x, grad| [B::squared_relu_backward(x, grad)])
+    }
+
+    fn linear_forward(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+        linear::autodiff::forward::<B, C>(x, weight)
     }
 
     fn packed_linear_forward(x: FloatTensor<Self>, weight: &PackedMatrix) -> FloatTensor<Self> {

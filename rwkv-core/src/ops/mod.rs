@@ -18,6 +18,7 @@
 //! | [`layer_norm`](layer_norm::layer_norm) | `(x − mean)/√(variance + ε) ⊙ γ + β` |
 //! | [`gate`](gate::gate) | `σ(r) ⊙ y` |
 //! | [`squared_relu`](squared_relu::squared_relu) | `max(x, 0)²` |
+//! | [`linear`](linear::linear) | `x·W` |
 //! | [`packed_linear`](packed::packed_linear) | `x·Wᵀ` for weights in `f32`, `bf16`, `f16` or `int8` |
 //! | [`cross_entropy`](cross_entropy::cross_entropy) | `ln Σ e^{logits} − logit of the target`, with L2Wrap |
 //! | [`adam`](adam::adam) | one update of a parameter and its moments |
@@ -33,6 +34,7 @@ pub mod cross_entropy;
 pub mod gate;
 pub mod head_loss;
 pub mod layer_norm;
+pub mod linear;
 pub mod packed;
 pub mod squared_relu;
 pub mod token_shift;
@@ -60,6 +62,12 @@ pub trait RwkvBackend: Backend {
     /// no more.
     fn max_tensor_bytes(_device: &Self::Device) -> usize {
         usize::MAX
+    }
+
+    /// Does what consists of many operations one after the other, such as a pass through a model. On CPU backends the
+    /// threads that share the operations stay awake meanwhile, which makes small ones faster.
+    fn burst<T>(work: impl FnOnce() -> T) -> T {
+        work()
     }
 
     /// The WKV recurrence over a sequence. With `with_lse` the result also carries what [`Self::wkv_backward`] needs.
@@ -127,6 +135,21 @@ pub trait RwkvBackend: Backend {
     /// The gradient of `x`.
     fn squared_relu_backward(x: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {
         squared_relu::portable::backward::<Self>(x, grad)
+    }
+
+    /// The operation of [`linear::linear`].
+    fn linear_forward(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+        linear::portable::forward::<Self>(x, weight)
+    }
+
+    /// The gradient of `x`.
+    fn linear_backward_x(weight: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {
+        linear::portable::backward_x::<Self>(weight, grad)
+    }
+
+    /// The gradient of the weight.
+    fn linear_backward_weight(x: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {
+        linear::portable::backward_weight::<Self>(x, grad)
     }
 
     /// The operation of [`packed::packed_linear`].

@@ -59,8 +59,8 @@ impl<B: Backend> State<B> {
             let problem = format!("is no state of this model: it holds {} tensors, not {expected}", file.len());
             return Err(Error::format(path, problem));
         }
-        let Memory { rows, columns, grows } = config.mixers.sequence.settings().memory(config);
         let memory_shape = |l: usize| -> [usize; 3] {
+            let Memory { rows, columns, grows } = config.mixers.memory(config, l);
             let rows = rows.len();
             // A memory that grows with the text has as many rows as it has.
             let found = file.tensor(&format!("layers.{l}.wkv")).ok().and_then(|tensor| tensor.shape().get(1).copied());

@@ -72,12 +72,13 @@ impl<B: Backend> State<B> {
     /// The state before any token.
     #[must_use]
     pub fn zeros(config: &RwkvConfig, batch: usize, device: &B::Device) -> Self {
-        let layer = LayerState {
-            att_x: Tensor::zeros([batch, config.n_embd], (device, DType::F32)),
-            ffn_x: Tensor::zeros([batch, config.n_embd], (device, DType::F32)),
-            memory: config.mixers.sequence.settings().memory(config).tensor(batch, device),
+        let inputs = Tensor::zeros([batch, config.n_embd], (device, DType::F32));
+        let layer = |l: usize| LayerState {
+            att_x: inputs.clone(),
+            ffn_x: inputs.clone(),
+            memory: config.mixers.memory(config, l).tensor(batch, device),
         };
-        Self { layers: vec![layer; config.n_layer] }
+        Self { layers: (0..config.n_layer).map(layer).collect() }
     }
 
     /// How many sequences the state remembers.

@@ -14,7 +14,7 @@ use rwkv_core::ops::RwkvBackend;
 use rwkv_core::state::State;
 
 /// RWKV-4 with switches, and shells.
-const VARIANTS: [(&str, &str); 11] = [
+const VARIANTS: [(&str, &str); 12] = [
     ("no shift", r#"{"sequence": {"rwkv-4-ablated": {"token_shift": "none"}}}"#),
     ("half shift", r#"{"sequence": {"rwkv-4-ablated": {"token_shift": "half", "bonus": "zero"}}}"#),
     ("shift per head", r#"{"sequence": {"rwkv-4-ablated": {"token_shift": {"per-head": 4}, "receptance": "tanh"}}}"#),
@@ -22,6 +22,7 @@ const VARIANTS: [(&str, &str); 11] = [
     ("decay by schedule", r#"{"sequence": {"rwkv-4-ablated": {"decay": "schedule", "receptance": "none"}}}"#),
     ("no decay", r#"{"sequence": {"rwkv-4-ablated": {"decay": "none"}}}"#),
     ("tiny attention", r#"{"sequence": {"rwkv-4-ablated": {"tiny_attention": 15}}}"#),
+    ("linear tiny attention", r#"{"tiny_attention": {"size": 5, "layer": 1}}"#),
     ("swiglu", r#"{"channel": {"rwkv-4-ablated": {"activation": "swiglu", "gate": false}}}"#),
     ("gelu", r#"{"channel": {"rwkv-4-ablated": {"activation": "gelu", "token_shift": {"per-head": 2}}}}"#),
     ("without ln0", r#"{"shell": "rwkv-4-without-ln0", "channel": {"rwkv-4-ablated": {"activation": "relu"}}}"#),
@@ -30,7 +31,11 @@ const VARIANTS: [(&str, &str); 11] = [
 
 /// All dimensions differ, and nothing is a multiple of a vector's width.
 fn configs() -> Vec<(&'static str, RwkvConfig)> {
-    let config = |mixers: Mixers| RwkvConfig { dim_att: 24, dim_ffn: 20, mixers, ..RwkvConfig::new(13, 2, 16) };
+    let config = |mixers: Mixers| {
+        // The state of a tiny attention has rows of the model's width, and the mixer's above it must have it, too.
+        let dim_att = if mixers.tiny_attention.is_some() { 16 } else { 24 };
+        RwkvConfig { dim_att, dim_ffn: 20, mixers, ..RwkvConfig::new(13, 2, 16) }
+    };
     let variants =
         VARIANTS.iter().map(|(name, json)| (*name, config(serde_json::from_str(json).expect("a choice of mixers"))));
     let sequences = SequenceMixerKind::all().into_iter().map(|sequence| {

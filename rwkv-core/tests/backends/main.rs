@@ -16,5 +16,6 @@ mod modes_agree;
 mod precision;
 mod recurrent_mixers;
 mod states;
+mod tiny_attention;
 mod training;
 mod wkv_parity;

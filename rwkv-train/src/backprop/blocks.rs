@@ -15,6 +15,9 @@ pub(super) fn pass<B: RwkvAutodiffBackend>(how: &Backprop, model: &Rwkv<B>, mut 
     let device = model.device();
     let wants = stretch.wants_states;
     let (mut inputs_of_blocks, x, state) = forward(how, model, &mut stretch);
+    // A tiny attention reads the embeddings a second time.
+    let emb = inputs_of_blocks[0].clone();
+    let mut to_emb = None;
 
     // The head, on a stream that is the beginning of its graph.
     let OnDevice { inputs, targets, weights } = OnDevice::<B>::new(&stretch.batch, &device);
@@ -37,7 +40,8 @@ pub(super) fn pass<B: RwkvAutodiffBackend>(how: &Backprop, model: &Rwkv<B>, mut 
         let before = leaf_layer::<B>(&stretch.state.layers[l], wants);
         let view = precision::of(block, how.precision);
         let restarts = restarts.as_ref().map(|restarts| restarts.layer(l));
-        let (y, after) = view.forward(x.clone(), before.clone(), l, restarts, &mut stretch.dropout);
+        let emb = Tensor::<B, 3>::from_inner(emb.clone()).set_require_grad(block.tiny.is_some());
+        let (y, after) = view.forward(x.clone(), &emb, before.clone(), l, restarts, &mut stretch.dropout);
         let objective = product(y, &to_x);
         let objective = match &stretch.adjoint {
             Some(adjoint) => objective + dot_layer(&after, &adjoint.layers[l]),
@@ -46,6 +50,7 @@ pub(super) fn pass<B: RwkvAutodiffBackend>(how: &Backprop, model: &Rwkv<B>, mut 
         drop((after, view));
         let mut of_block = objective.backward();
         to_x = x.grad(&of_block).expect("a block's output depends on its input");
+        to_emb = to_emb.or_else(|| emb.grad(&of_block));
         if wants {
             to_state.push(gradients_of_layer(&before, &of_block));
             to_fresh.push(gradients_of_layer(&fresh.layers[l], &of_block));
@@ -53,6 +58,10 @@ pub(super) fn pass<B: RwkvAutodiffBackend>(how: &Backprop, model: &Rwkv<B>, mut 
         let of_block = GradientsParams::from_module(&mut of_block, block);
         add(model, &mut grads, of_block);
     }
+    let to_x = match to_emb {
+        Some(to_emb) => to_x + to_emb,
+        None => to_x,
+    };
     if model.emb.weight().is_some_and(|table| table.val().is_require_grad()) {
         let view = precision::of(&top, how.precision);
         let mut of_table = product(view.embed(inputs, &mut stretch.dropout), &to_x).backward();
@@ -81,7 +90,7 @@ fn forward<B: RwkvAutodiffBackend>(
     for (l, (block, layer)) in model.blocks.iter().zip(&stretch.state.layers).enumerate() {
         inputs.push(x.clone());
         let restarts = restarts.as_ref().map(|restarts| restarts.layer(l));
-        let (y, after) = block.forward(x, layer.clone(), l, restarts, &mut stretch.dropout);
+        let (y, after) = block.forward(x, &inputs[0], layer.clone(), l, restarts, &mut stretch.dropout);
         layers.push(after);
         x = y;
     }

@@ -1,6 +1,9 @@
 //! The choice of mixers, as configuration.
 
-use super::{AttentionSettings, ChannelMixerKind, MixerSettings, MlpSettings, SequenceMixerKind};
+use super::mixer::Memory;
+use super::{
+    AttentionSettings, ChannelMixerKind, MixerSettings, MlpSettings, SequenceMixerKind, TinyAttentionSettings,
+};
 use crate::config::RwkvConfig;
 use crate::error::Result;
 use crate::model::init::Rule;
@@ -31,6 +34,9 @@ pub struct Mixers {
     /// Whether the head is the embedding's table, transposed; RWKV-4 has a matrix of its own.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub tied_head: bool,
+    /// RWKV-4a's tiny attention after one block; RWKV-4 has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tiny_attention: Option<TinyAttentionSettings>,
 }
 
 /// The order of norms and sums around the mixers.
@@ -58,6 +64,7 @@ impl Mixers {
             sequence: SequenceMixerKind::Attention(AttentionSettings { n_head }),
             channel: ChannelMixerKind::Mlp(MlpSettings {}),
             tied_head: false,
+            tiny_attention: None,
         }
     }
 
@@ -67,8 +74,14 @@ impl Mixers {
         *self == Self::default()
     }
 
-    /// The parameters of the two mixers of a block, by their names in it, and their shapes.
-    pub(crate) fn parameters(&self, config: &RwkvConfig) -> Vec<(String, Vec<usize>)> {
+    /// The parameters of what mixes in the block of this number, by their names in it, and their shapes.
+    pub(crate) fn parameters(&self, config: &RwkvConfig, layer: usize) -> Vec<(String, Vec<usize>)> {
+        let tiny = self.tiny_attention_at(layer).map(|tiny| tiny.parameters(config));
+        [self.parameters_everywhere(config), tiny.unwrap_or_default()].concat()
+    }
+
+    /// Those that every block has.
+    fn parameters_everywhere(&self, config: &RwkvConfig) -> Vec<(String, Vec<usize>)> {
         let named = |part: &str, settings: &dyn MixerSettings| {
             let parameters = settings.parameters(config).into_iter();
             parameters.map(|parameter| (format!("{part}.{}", parameter.name), parameter.shape)).collect::<Vec<_>>()
@@ -76,10 +89,38 @@ impl Mixers {
         [named("att", self.sequence.settings()), named("ffn", self.channel.settings())].concat()
     }
 
-    /// Parameters of one block for the sizes of `config`.
-    pub(crate) fn block_params(&self, config: &RwkvConfig) -> usize {
-        let of_mixers = self.parameters(config).iter().map(|(_, shape)| shape.iter().product::<usize>()).sum::<usize>();
-        4 * config.n_embd + of_mixers
+    /// RWKV-4a's tiny attention, if it stands after this block.
+    #[must_use]
+    pub fn tiny_attention_at(&self, layer: usize) -> Option<TinyAttentionSettings> {
+        self.tiny_attention.filter(|tiny| tiny.layer == layer)
+    }
+
+    /// Parameters of all blocks for the sizes of `config`.
+    pub(crate) fn blocks_params(&self, config: &RwkvConfig) -> usize {
+        let of_mixers = self.parameters_everywhere(config);
+        let of_mixers = of_mixers.iter().map(|(_, shape)| shape.iter().product::<usize>()).sum::<usize>();
+        let of_tiny_attention = self.tiny_attention.map_or(0, |tiny| tiny.num_params(config));
+        config.n_layer * (4 * config.n_embd + of_mixers) + of_tiny_attention
+    }
+
+    /// Multiplications with additions of all blocks for one token of a sequence of `ctx_len`; see
+    /// [`MixerSettings::multiply_adds`].
+    #[must_use]
+    pub fn multiply_adds(&self, config: &RwkvConfig, ctx_len: usize) -> f64 {
+        let of_mixers = [self.sequence.settings(), self.channel.settings()];
+        let of_block = of_mixers.map(|settings| settings.multiply_adds(config, ctx_len)).iter().sum::<f64>();
+        config.n_layer as f64 * of_block + self.tiny_attention.map_or(0.0, |tiny| tiny.multiply_adds(config))
+    }
+
+    /// What the block of this number remembers of a sequence before any token: its sequence mixer's memory, and below it the
+    /// rows of a tiny attention.
+    #[must_use]
+    pub fn memory(&self, config: &RwkvConfig, layer: usize) -> Memory {
+        let mut memory = self.sequence.settings().memory(config);
+        if let Some(tiny) = self.tiny_attention_at(layer) {
+            memory.rows.resize(memory.rows.len() + tiny.size, 0.0);
+        }
+        memory
     }
 
     /// Checks that the sizes of `config` go with these mixers.
@@ -88,7 +129,11 @@ impl Mixers {
     /// [`Error::Config`](crate::error::Error::Config) that names the key.
     pub(crate) fn validate(&self, config: &RwkvConfig) -> Result<()> {
         self.sequence.settings().validate(config)?;
-        self.channel.settings().validate(config)
+        self.channel.settings().validate(config)?;
+        match self.tiny_attention {
+            None => Ok(()),
+            Some(tiny) => tiny.validate(config, &self.sequence.settings().memory(config)),
+        }
     }
 }
 

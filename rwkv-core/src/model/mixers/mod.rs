@@ -15,6 +15,7 @@
 //! | `rwkv4.rs` | RWKV-4's own parts as mixers |
 //! | `ablated_*.rs` | RWKV-4's parts with switches: [`AblatedTimeMix`], [`AblatedChannelMix`], [`TokenShift`] |
 //! | `tiny_attention.rs` | the [`TinyAttention`] of RWKV-4b |
+//! | `linear_tiny_attention.rs` | the [`LinearTinyAttention`] of RWKV-4a |
 //! | `attention.rs` | [`Attention`]: causal attention with rotary positions |
 //! | `s4d.rs` | [`S4d`]: a diagonal state space |
 //! | `linear_attention.rs` | [`LinearAttention`]: attention without a softmax |
@@ -47,6 +48,7 @@ mod gmlp;
 mod kinds;
 mod lem;
 mod linear_attention;
+mod linear_tiny_attention;
 mod lstm;
 mod mixer;
 mod mlp;
@@ -72,6 +74,7 @@ pub use gmlp::{Gmlp, GmlpSettings};
 pub use kinds::{Mixers, Shell};
 pub use lem::{Lem, LemSettings};
 pub use linear_attention::{LinearAttention, LinearAttentionSettings};
+pub use linear_tiny_attention::{LinearTinyAttention, TinyAttentionSettings};
 pub use lstm::{Lstm, LstmSettings};
 pub use mixer::{At, Memory, MixerSettings, Parameter};
 pub use mlp::{Mlp, MlpSettings};
@@ -212,6 +215,7 @@ pub(super) fn rule(local: &[&str], config: &RwkvConfig) -> Option<Rule> {
     let (settings, rest) = match local {
         ["emb" | "head", "weight"] if config.mixers.shell == Shell::GptNeoX => return Some(kinds::small_init(config)),
         ["att", rest @ ..] => (config.mixers.sequence.settings(), rest.join(".")),
+        ["tiny", rest @ ..] => return linear_tiny_attention::rule(rest),
         ["ffn", rest @ ..] => (config.mixers.channel.settings(), rest.join(".")),
         _ => return None,
     };

@@ -1,7 +1,7 @@
 //! What the native CPU kernels of all operations share: vectors, threads and the way to a backend's tensors.
 //!
 //! A kernel is a plain function on contiguous `f32` slices. It cuts its work into tasks that share nothing but what they
-//! read; [`run`] spreads them over rayon's threads. How the work is cut depends on its size alone, and partial sums are
+//! read; [`run`] spreads them over rayon's threads (`threads.rs`). How the work is cut depends on its size alone, and partial sums are
 //! added up in the tasks' order, so results do not depend on the number of threads.
 
 pub(super) mod columns;
@@ -12,14 +12,18 @@ pub(super) mod matmul;
 #[cfg(feature = "ndarray")]
 mod ndarray;
 pub(super) mod tensors;
+pub(super) mod threads;
 
-use rayon::prelude::*;
 use std::marker::PhantomData;
 
 /// The methods of [`RwkvBackend`](super::RwkvBackend) on a backend whose tensors are in main memory.
 macro_rules! cpu_operations {
     () => {
         const PACKS_WEIGHTS: bool = true;
+
+        fn burst<T>(work: impl FnOnce() -> T) -> T {
+            $crate::ops::cpu::threads::awake(work)
+        }
 
         fn wkv_forward(
             inputs: $crate::ops::wkv::WkvInputs<Self>,
@@ -101,6 +105,18 @@ macro_rules! cpu_operations {
             $crate::ops::adam::cpu::step::<Self>(param, grad, first, second, step)
         }
 
+        fn linear_forward(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+            $crate::ops::linear::cpu::forward::<Self>(x, weight)
+        }
+
+        fn linear_backward_x(weight: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {
+            $crate::ops::linear::cpu::backward_x::<Self>(weight, grad)
+        }
+
+        fn linear_backward_weight(x: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {
+            $crate::ops::linear::cpu::backward_weight::<Self>(x, grad)
+        }
+
         fn packed_linear_forward(
             x: FloatTensor<Self>,
             weight: &$crate::ops::packed::PackedMatrix,
@@ -141,18 +157,25 @@ pub(super) const CHUNK: usize = 1 << 13;
 /// What one task does. The method has `#[inline(always)]`, which closures and function pointers cannot have: only what is
 /// inlined into [`Call::with_simd`] is compiled for the processor's vector instructions.
 pub(super) trait Kernel<C, T> {
-    /// Does the work of `item`; `context` is what all tasks share.
-    fn run(context: &C, item: T);
+    /// Does the work of `item`; `context` is what all tasks share, `S` the instruction set.
+    fn run<S: pulp::Simd>(context: &C, item: T);
 }
 
-/// A type that stands for a function with `#[inline(always)]` as a [`Kernel`].
+/// A type that stands for a function with `#[inline(always)]` as a [`Kernel`]; with `on S`, one that asks for the
+/// instruction set.
 macro_rules! kernel {
     ($name:ident = $function:ident<$($lifetime:lifetime),*>($context:ty, $item:ty)) => {
+        $crate::ops::cpu::kernel!(@ $name, [$($lifetime),*], $context, $item, $function);
+    };
+    ($name:ident on S = $function:ident<$($lifetime:lifetime),*>($context:ty, $item:ty)) => {
+        $crate::ops::cpu::kernel!(@ $name, [$($lifetime),*], $context, $item, $function::<S>);
+    };
+    (@ $name:ident, [$($lifetime:lifetime),*], $context:ty, $item:ty, $function:expr) => {
         struct $name;
 
         impl<$($lifetime),*> $crate::ops::cpu::Kernel<$context, $item> for $name {
             #[inline(always)]
-            fn run(context: &$context, item: $item) {
+            fn run<S: pulp::Simd>(context: &$context, item: $item) {
                 $function(context, item);
             }
         }
@@ -165,7 +188,7 @@ pub(super) use kernel;
 pub(super) fn run<K: Kernel<C, T>, C: Sync, T: Send>(
     _: K,
     elements: usize,
-    tasks: impl IntoIterator<Item = T>,
+    tasks: impl IntoIterator<Item = T, IntoIter: Send>,
     context: &C,
 ) {
     let arch = pulp::Arch::new();
@@ -173,7 +196,7 @@ pub(super) fn run<K: Kernel<C, T>, C: Sync, T: Send>(
     if elements < PARALLEL_ELEMENTS {
         tasks.into_iter().for_each(run);
     } else {
-        tasks.into_iter().collect::<Vec<T>>().into_par_iter().for_each(run);
+        threads::for_each(tasks.into_iter(), run);
     }
 }
 
@@ -189,7 +212,7 @@ impl<K: Kernel<C, T>, C, T> pulp::WithSimd for Call<'_, K, C, T> {
 
     #[inline(always)]
     fn with_simd<S: pulp::Simd>(self, _: S) {
-        K::run(self.context, self.item);
+        K::run::<S>(self.context, self.item);
     }
 }
 

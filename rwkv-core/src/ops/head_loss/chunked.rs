@@ -1,6 +1,7 @@
 //! The loop over chunks of rows, in plain tensor operations around the cross-entropy of the backend.
 
 use super::HeadLossInputs;
+use crate::ops::linear::linear;
 use crate::ops::{RwkvBackend, inner_dtype, primitive, tensor};
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::FloatTensor;
@@ -33,11 +34,13 @@ pub fn with_gradients<B: RwkvBackend>(
         let grad = B::cross_entropy_backward(primitive(logits), targets, lse, weights, all.l2_wrap);
         let grad = tensor::<B, 2>(grad).cast(x_dtype);
         if wants_x {
-            to_x.push(grad.clone().matmul(all.weight.clone().transpose()));
+            let to_rows = B::linear_backward_x(primitive(all.weight.clone()), primitive(grad.clone()));
+            to_x.push(tensor::<B, 2>(to_rows));
         }
         if wants_weight {
             // Chunks add up in the dtype of the arithmetic: in `bf16` a long sum would stop growing.
-            let of_chunk = rows.x.clone().transpose().matmul(grad).cast(inner_dtype(x_dtype));
+            let of_chunk = B::linear_backward_weight(primitive(rows.x.clone()), primitive(grad));
+            let of_chunk = tensor::<B, 2>(of_chunk).cast(inner_dtype(x_dtype));
             to_weight = Some(match to_weight {
                 None => of_chunk,
                 Some(sum) => sum + of_chunk,
@@ -83,7 +86,7 @@ impl<B: RwkvBackend> Rows<B> {
 
     /// The weighted losses, `[N]`; the logits, `[N, V]`; the logarithms of the softmax's denominators, `[N]`.
     fn forward(&self) -> (Tensor<B, 1>, Tensor<B, 2>, Tensor<B, 1>) {
-        let logits = self.x.clone().matmul(self.weight.clone()).cast(inner_dtype(self.x.dtype()));
+        let logits = linear(self.x.clone(), self.weight.clone()).cast(inner_dtype(self.x.dtype()));
         let targets = self.targets.clone().into_primitive();
         let (losses, lse) = B::cross_entropy_forward(primitive(logits.clone()), targets, self.l2_wrap);
         (tensor::<B, 1>(losses) * self.weights.clone(), logits, tensor(lse))

@@ -15,6 +15,10 @@ impl<B: FusionBackend + RwkvBackend> RwkvBackend for Fusion<B> {
         B::max_tensor_bytes(device)
     }
 
+    fn burst<T>(work: impl FnOnce() -> T) -> T {
+        B::burst(work)
+    }
+
     fn wkv_forward(inputs: WkvInputs<Self>, with_lse: bool) -> WkvForward<Self> {
         let [batch, time, channels] = inputs.k.shape().dims();
         let (activations, inside) = (inputs.k.dtype(), inner_dtype(inputs.k.dtype()));

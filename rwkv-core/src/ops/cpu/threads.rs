@@ -1,0 +1,108 @@
+//! Work for all of rayon's threads, in portions of microseconds.
+//!
+//! A pass through a model is hundreds of short parallel loops with a little of one thread's work between them. A thread that
+//! fell asleep in between takes some 50 µs to wake up, which is longer than most of the loops; so for the time of a pass the
+//! threads stay awake ([`awake`]). How many there are is rayon's affair: `RAYON_NUM_THREADS`, or the pool that the caller
+//! installed.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+/// Calls `work` on every item, on all threads: each takes the next item as soon as it is done with one.
+pub(super) fn for_each<T: Send>(items: impl Iterator<Item = T> + Send, work: impl Fn(T) + Sync) {
+    let helpers = rayon::current_num_threads().min(items.size_hint().1.unwrap_or(usize::MAX)).saturating_sub(1);
+    if helpers == 0 {
+        return items.for_each(work);
+    }
+    let items = Mutex::new(items);
+    let next = || items.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let drain = || {
+        while let Some(item) = next() {
+            work(item);
+        }
+    };
+    rayon::in_place_scope(|scope| {
+        (0..helpers).for_each(|_| scope.spawn(|_| drain()));
+        drain();
+    });
+}
+
+/// Whether some call of [`awake`] keeps the threads awake.
+static AWAKE: AtomicBool = AtomicBool::new(false);
+
+/// Does `work` while rayon's other threads look for something to do without falling asleep.
+pub(in crate::ops) fn awake<T>(work: impl FnOnce() -> T) -> T {
+    let helpers = rayon::current_num_threads().saturating_sub(1);
+    if helpers == 0 || AWAKE.swap(true, Ordering::Relaxed) {
+        return work();
+    }
+    let done = AtomicBool::new(false);
+    rayon::in_place_scope(|scope| {
+        // Also where `work` panics: the scope waits for the threads that wait for this.
+        let _done = OnDrop(|| {
+            done.store(true, Ordering::Relaxed);
+            AWAKE.store(false, Ordering::Relaxed);
+        });
+        for _ in 0..helpers {
+            scope.spawn(|_| {
+                while !done.load(Ordering::Relaxed) {
+                    if rayon::yield_now() != Some(rayon::Yield::Executed) {
+                        std::hint::spin_loop();
+                    }
+                }
+            });
+        }
+        work()
+    })
+}
+
+struct OnDrop<F: Fn()>(F);
+
+impl<F: Fn()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicUsize;
+
+    #[test]
+    fn every_item_is_worked_on_once() {
+        for threads in [1, 2, 5] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let mut numbers = vec![0usize; 1000];
+            pool.install(|| awake(|| for_each(numbers.iter_mut().enumerate(), |(i, number)| *number += i + 1)));
+            assert!(numbers.iter().enumerate().all(|(i, number)| *number == i + 1));
+        }
+        let sum = AtomicUsize::new(0); // from a thread that is not rayon's
+        awake(|| for_each(0..100, |i| drop(sum.fetch_add(i, Ordering::Relaxed))));
+        assert_eq!(sum.into_inner(), 4950);
+    }
+
+    #[test]
+    fn a_panic_ends_the_watch() {
+        let panicked = std::panic::catch_unwind(|| awake(|| panic!("in the work")));
+        assert!(panicked.is_err());
+        assert_eq!(awake(|| 3), 3);
+        let panicked = std::panic::catch_unwind(|| for_each(0..10, |i| assert_ne!(i, 7)));
+        assert!(panicked.is_err());
+    }
+
+    #[test]
+    fn many_callers_at_once_all_finish() {
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..200 {
+                        let sum = AtomicUsize::new(0);
+                        awake(|| for_each(0..20, |i| drop(sum.fetch_add(i, Ordering::Relaxed))));
+                        assert_eq!(sum.into_inner(), 190);
+                    }
+                });
+            }
+        });
+    }
+}
