@@ -4,6 +4,7 @@
 
 mod block;
 mod channel_mix;
+mod decode;
 mod hooks;
 pub mod init;
 mod layers;
@@ -270,10 +271,10 @@ impl<B: RwkvBackend> Rwkv<B> {
     /// # Panics
     /// As [`Self::forward`].
     pub fn step(&self, token: Tensor<B, 1, Int>, state: State<B>) -> (Tensor<B, 2>, State<B>) {
-        self.step_hooked(token, state, &mut NoHook)
+        self.step_at_once(&token, &state).unwrap_or_else(|| self.step_hooked(token, state, &mut NoHook))
     }
 
-    /// [`Self::step`] with a look at, or a hand in, its intermediates.
+    /// [`Self::step`] with a look at, or a hand in, its intermediates; always as separate operations.
     ///
     /// # Shapes
     /// - as [`Self::step`]

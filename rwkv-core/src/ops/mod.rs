@@ -20,6 +20,7 @@
 //! | [`squared_relu`](squared_relu::squared_relu) | `max(x, 0)²` |
 //! | [`linear`](linear::linear) | `x·W` |
 //! | [`packed_linear`](packed::packed_linear) | `x·Wᵀ` for weights in `f32`, `bf16`, `f16` or `int8` |
+//! | [`decode`] | one token through the whole of RWKV-4, with packed weights |
 //! | [`cross_entropy`](cross_entropy::cross_entropy) | `ln Σ e^{logits} − logit of the target`, with L2Wrap |
 //! | [`adam`](adam::adam) | one update of a parameter and its moments |
 //! | [`head_loss`](head_loss::head_loss) | head and cross-entropy together, over some rows at a time |
@@ -31,6 +32,7 @@ pub mod auxiliary;
 #[cfg(feature = "cpu")]
 mod cpu;
 pub mod cross_entropy;
+pub mod decode;
 pub mod gate;
 pub mod head_loss;
 pub mod layer_norm;
@@ -44,6 +46,7 @@ use adam::AdamStep;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::ops::{FloatTensor, IntTensor};
 use burn::tensor::{DType, FloatDType, Tensor, TensorMetadata, TensorPrimitive};
+use decode::{DecodeInputs, DecodeOutputs};
 use head_loss::HeadLossInputs;
 use packed::PackedMatrix;
 use wkv::{WkvForward, WkvGradients, WkvInputs, WkvSaved};
@@ -68,6 +71,13 @@ pub trait RwkvBackend: Backend {
     /// threads that share the operations stay awake meanwhile, which makes small ones faster.
     fn burst<T>(work: impl FnOnce() -> T) -> T {
         work()
+    }
+
+    /// A token through the whole of RWKV-4 with packed weights, in one operation: logits and state as the operations below
+    /// give them, up to rounding. Nothing where the backend has no such operation, and `inputs` is then not called, or where
+    /// `inputs` is nothing; see [`decode`].
+    fn decode_step<'a>(_inputs: impl FnOnce() -> Option<DecodeInputs<'a, Self>>) -> Option<DecodeOutputs<Self>> {
+        None
     }
 
     /// The WKV recurrence over a sequence. With `with_lse` the result also carries what [`Self::wkv_backward`] needs.
@@ -220,12 +230,12 @@ pub fn inner_dtype(activations: DType) -> DType {
 }
 
 /// A tensor from a backend's primitive.
-fn tensor<B: Backend, const D: usize>(primitive: FloatTensor<B>) -> Tensor<B, D> {
+pub(crate) fn tensor<B: Backend, const D: usize>(primitive: FloatTensor<B>) -> Tensor<B, D> {
     Tensor::from_primitive(TensorPrimitive::Float(primitive))
 }
 
 /// A backend's primitive from a tensor.
-fn primitive<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> FloatTensor<B> {
+pub(crate) fn primitive<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> FloatTensor<B> {
     tensor.into_primitive().tensor()
 }
 

@@ -117,6 +117,12 @@ macro_rules! cpu_operations {
             $crate::ops::linear::cpu::backward_weight::<Self>(x, grad)
         }
 
+        fn decode_step<'a>(
+            inputs: impl FnOnce() -> Option<$crate::ops::decode::DecodeInputs<'a, Self>>,
+        ) -> Option<$crate::ops::decode::DecodeOutputs<Self>> {
+            inputs().map($crate::ops::decode::cpu::step::<Self>)
+        }
+
         fn packed_linear_forward(
             x: FloatTensor<Self>,
             weight: &$crate::ops::packed::PackedMatrix,

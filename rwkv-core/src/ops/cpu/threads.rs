@@ -78,7 +78,11 @@ mod tests {
             assert!(numbers.iter().enumerate().all(|(i, number)| *number == i + 1));
         }
         let sum = AtomicUsize::new(0); // from a thread that is not rayon's
-        awake(|| for_each(0..100, |i| drop(sum.fetch_add(i, Ordering::Relaxed))));
+        awake(|| {
+            for_each(0..100, |i| {
+                let _ = sum.fetch_add(i, Ordering::Relaxed);
+            })
+        });
         assert_eq!(sum.into_inner(), 4950);
     }
 
@@ -98,7 +102,11 @@ mod tests {
                 scope.spawn(|| {
                     for _ in 0..200 {
                         let sum = AtomicUsize::new(0);
-                        awake(|| for_each(0..20, |i| drop(sum.fetch_add(i, Ordering::Relaxed))));
+                        awake(|| {
+                            for_each(0..20, |i| {
+                                let _ = sum.fetch_add(i, Ordering::Relaxed);
+                            })
+                        });
                         assert_eq!(sum.into_inner(), 190);
                     }
                 });

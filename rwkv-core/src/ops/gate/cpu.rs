@@ -39,13 +39,13 @@ pub(in crate::ops) fn backward<B: CpuBackend>(
 }
 
 /// The chunks of the result, `r` and `y`.
-type GateTask<'a> = ((&'a mut [f32], &'a [f32]), &'a [f32]);
+pub(in crate::ops) type GateTask<'a> = ((&'a mut [f32], &'a [f32]), &'a [f32]);
 
 kernel!(Gate = gate<'a>((), GateTask<'a>));
 kernel!(GateGradients = gate_gradients<'a>((), GradientTask<'a>));
 
 #[inline(always)]
-fn gate((): &(), ((out, r), y): GateTask<'_>) {
+pub(in crate::ops) fn gate((): &(), ((out, r), y): GateTask<'_>) {
     for ((out, r), y) in out.chunks_mut(LANES).zip(r.chunks(LANES)).zip(y.chunks(LANES)) {
         let (r, y) = (load(r), load(y));
         let open = sigmoid(&r);

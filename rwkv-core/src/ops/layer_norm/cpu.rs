@@ -65,7 +65,7 @@ fn moments(x: &[f32], epsilon: f32) -> (f32, f32) {
 }
 
 #[inline(always)]
-fn normalise(&(weight, bias, epsilon): &(&[f32], &[f32], f32), (out, x): (&mut [f32], &[f32])) {
+pub(in crate::ops) fn normalise(&(weight, bias, epsilon): &(&[f32], &[f32], f32), (out, x): (&mut [f32], &[f32])) {
     let width = weight.len();
     for (out, x) in out.chunks_mut(width).zip(x.chunks(width)) {
         let (mean, inverse) = moments(x, epsilon);

@@ -87,15 +87,22 @@ fn unpacked_tile(&(x, weight, out): &(Matrix<'_>, &PackedMatrix, &Product<'_>), 
 
 /// `out_i = W_{start+i}·x`.
 #[inline(always)]
-fn dots<S: Simd>(out: &mut [f32], weight: &PackedMatrix, start: usize, x: &[f32]) {
+pub(in crate::ops) fn dots<S: Simd>(out: &mut [f32], weight: &PackedMatrix, start: usize, x: &[f32]) {
     let width = x.len();
     let range = start * width..(start + out.len()) * width;
     match weight.numbers() {
-        Numbers::F32(numbers) => each_row::<S, _>(out, &numbers[range], x, |w| w),
-        Numbers::Bf16(bits) => each_row::<S, _>(out, &bits[range], x, from_bf16),
-        Numbers::F16(bits) => each_row::<S, _>(out, &bits[range], x, from_f16),
+        Numbers::F32(numbers) => {
+            // A plain loop: an iterator's `for_each` is a function that need not be inlined, and what is not has no vector
+            // instructions. One row after the other is one stream, which the processor reads ahead of; four rows at once were
+            // a third slower.
+            for (out, row) in out.iter_mut().zip(numbers[range].chunks_exact(width)) {
+                *out = dot::<S>(row, x);
+            }
+        }
+        Numbers::Bf16(bits) => dots_unpacking::<S, _>(out, &bits[range], x, from_bf16),
+        Numbers::F16(bits) => dots_unpacking::<S, _>(out, &bits[range], x, from_f16),
         Numbers::Int8 { quants, scales } => {
-            each_row::<S, _>(out, &quants[range], x, f32::from);
+            dots_unpacking::<S, _>(out, &quants[range], x, f32::from);
             for (out, scale) in out.iter_mut().zip(&scales[start..]) {
                 *out *= scale;
             }
@@ -103,42 +110,46 @@ fn dots<S: Simd>(out: &mut [f32], weight: &PackedMatrix, start: usize, x: &[f32]
     }
 }
 
-/// The inner products of consecutive rows with `x`. A plain loop: an iterator's `for_each` is a function that need not be
-/// inlined, and what is not has no vector instructions. One row after the other is one stream, which the processor reads ahead
-/// of; four rows at once were a third slower.
-#[inline(always)]
-fn each_row<S: Simd, T: Copy>(out: &mut [f32], rows: &[T], x: &[f32], f: impl Fn(T) -> f32 + Copy) {
-    for (out, row) in out.iter_mut().zip(rows.chunks_exact(x.len())) {
-        *out = dot::<S, T>(row, x, f);
-    }
-}
+/// Numbers that are unpacked at a time: they stay in the first cache, and a loop of this length is one that compilers turn
+/// into vector instructions. Unpacked in the loop of the sums, `bf16` became single numbers on AVX2.
+const UNPACKED: usize = 256;
 
-/// An inner product in four vectors of partial sums, so that their additions overlap.
+/// The inner products of consecutive packed rows with `x`.
 #[inline(always)]
-fn dot<S: Simd, T: Copy>(row: &[T], x: &[f32], f: impl Fn(T) -> f32 + Copy) -> f32 {
-    let ((row_steps, row_rest), (x_steps, x_rest)) = (row.as_chunks::<STEP>(), x.as_chunks::<STEP>());
-    let [mut a, mut b, mut c, mut d] = [[0.0f32; LANES]; 4];
-    for (row, x) in row_steps.iter().zip(x_steps) {
-        a = accumulate::<S, T>(row, x, 0, &a, f);
-        b = accumulate::<S, T>(row, x, LANES, &b, f);
-        c = accumulate::<S, T>(row, x, 2 * LANES, &c, f);
-        d = accumulate::<S, T>(row, x, 3 * LANES, &d, f);
+fn dots_unpacking<S: Simd, T: Copy>(out: &mut [f32], rows: &[T], x: &[f32], f: impl Fn(T) -> f32 + Copy) {
+    let mut buffer = [0.0; UNPACKED];
+    for (out, row) in out.iter_mut().zip(rows.chunks_exact(x.len())) {
+        let mut sum = 0.0;
+        for (row, x) in row.chunks(UNPACKED).zip(x.chunks(UNPACKED)) {
+            for (number, &packed) in buffer.iter_mut().zip(row) {
+                *number = f(packed);
+            }
+            sum += dot::<S>(&buffer[..x.len()], x);
+        }
+        *out = sum;
     }
-    let tail: f32 = row_rest.iter().zip(x_rest).map(|(&w, x)| f(w) * x).sum();
-    map(|i| (a[i] + b[i]) + (c[i] + d[i])).iter().sum::<f32>() + tail
 }
 
 /// Numbers of a row that one turn of [`dot`]'s loop takes.
 const STEP: usize = 4 * LANES;
 
+/// An inner product in four vectors of partial sums, so that their additions overlap.
+#[inline(always)]
+fn dot<S: Simd>(row: &[f32], x: &[f32]) -> f32 {
+    let ((row_steps, row_rest), (x_steps, x_rest)) = (row.as_chunks::<STEP>(), x.as_chunks::<STEP>());
+    let [mut a, mut b, mut c, mut d] = [[0.0f32; LANES]; 4];
+    for (row, x) in row_steps.iter().zip(x_steps) {
+        a = accumulate::<S>(row, x, 0, &a);
+        b = accumulate::<S>(row, x, LANES, &b);
+        c = accumulate::<S>(row, x, 2 * LANES, &c);
+        d = accumulate::<S>(row, x, 3 * LANES, &d);
+    }
+    let tail: f32 = row_rest.iter().zip(x_rest).map(|(w, x)| w * x).sum();
+    map(|i| (a[i] + b[i]) + (c[i] + d[i])).iter().sum::<f32>() + tail
+}
+
 /// One vector of products more.
 #[inline(always)]
-fn accumulate<S: Simd, T: Copy>(
-    row: &[T; STEP],
-    x: &[f32; STEP],
-    from: usize,
-    sum: &Lanes,
-    f: impl Fn(T) -> f32,
-) -> Lanes {
-    map(|i| mul_add::<S>(f(row[from + i]), x[from + i], sum[i]))
+fn accumulate<S: Simd>(row: &[f32; STEP], x: &[f32; STEP], from: usize, sum: &Lanes) -> Lanes {
+    map(|i| mul_add::<S>(row[from + i], x[from + i], sum[i]))
 }

@@ -53,6 +53,6 @@ fn slopes((): &(), ((out, x), grad): (Task<'_>, &[f32])) {
 
 /// `max(x, 0)` that passes NaN on, which `f32::max` does not.
 #[inline(always)]
-fn relu(x: f32) -> f32 {
+pub(in crate::ops) fn relu(x: f32) -> f32 {
     if x < 0.0 { 0.0 } else { x }
 }

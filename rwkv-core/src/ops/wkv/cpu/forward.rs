@@ -5,7 +5,7 @@ use crate::ops::cpu::columns::Columns;
 use crate::ops::cpu::lanes::{LANES, Lanes, exp, ln, load, map, store, weights};
 
 /// What the forward pass reads; `w` is the log-decay, already negative.
-pub(super) struct Inputs<'a> {
+pub(in crate::ops) struct Inputs<'a> {
     pub w: &'a [f32],     // [C]
     pub u: &'a [f32],     // [C]
     pub k: &'a [f32],     // [B, T, C]
@@ -33,6 +33,18 @@ pub(super) fn forward(dims: Dims, inputs: &Inputs<'_>, with_lse: bool) -> Forwar
         for_each_block(ForwardBlock, dims, &(dims, inputs, Outputs { y, state, lse }));
     }
     Forward { y, state, lse }
+}
+
+/// One token of every batch row, on the calling thread: `y`, `[B, C]`, and `state`, `[B, 3, C]`.
+#[inline(always)]
+pub(in crate::ops) fn token(batch: usize, channels: usize, inputs: Inputs<'_>, y: &mut [f32], state: &mut [f32]) {
+    let outputs = Outputs { y: Columns::new(y, channels), state: Columns::new(state, channels), lse: None };
+    let context = (Dims { batch, time: 1, channels }, &inputs, outputs);
+    for batch in 0..batch {
+        for start in (0..channels).step_by(BLOCK) {
+            run_block(&context, Block { batch, start, len: BLOCK.min(channels - start) });
+        }
+    }
 }
 
 struct Outputs<'a> {

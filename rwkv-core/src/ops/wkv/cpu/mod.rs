@@ -5,7 +5,7 @@
 //! spread over rayon's threads; they share nothing but read-only inputs, so results do not depend on the thread count.
 
 mod backward;
-mod forward;
+pub(in crate::ops) mod forward;
 mod glue;
 
 pub(in crate::ops) use glue::{wkv_backward, wkv_forward};

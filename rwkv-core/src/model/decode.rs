@@ -1,0 +1,138 @@
+//! The recurrent mode as one operation, where model and backend allow it.
+
+use super::Rwkv;
+use super::hooks::NoHook;
+use super::layers::normalise;
+use super::mixers::Shell;
+use super::projection::Projection;
+use crate::config::LAYER_NORM_EPSILON;
+use crate::ops::decode::{DecodeBlock, DecodeInputs, DecodeOutputs, MAX_BATCH};
+use crate::ops::packed::PackedMatrix;
+use crate::ops::{RwkvBackend, primitive, tensor};
+use crate::state::{LayerState, State};
+use burn::module::Param;
+use burn::nn::LayerNorm;
+use burn::tensor::backend::Backend;
+use burn::tensor::ops::FloatTensor;
+use burn::tensor::{DType, Int, Tensor};
+
+impl<B: RwkvBackend> Rwkv<B> {
+    /// [`Self::step`] by the backend's [`RwkvBackend::decode_step`]. Nothing where it has none, for models with parts that
+    /// are not RWKV-4's, adapters, or weights that are not packed, and for more than [`MAX_BATCH`] sequences.
+    pub(super) fn step_at_once(&self, token: &Tensor<B, 1, Int>, state: &State<B>) -> Option<(Tensor<B, 2>, State<B>)> {
+        let DecodeOutputs { logits, state } = B::decode_step(|| self.decode_inputs(token, state))?;
+        let layer = |[att_x, ffn_x, memory]: [FloatTensor<B>; 3]| LayerState {
+            att_x: tensor(att_x),
+            ffn_x: tensor(ffn_x),
+            memory: tensor(memory),
+        };
+        Some((tensor(logits), State { layers: state.into_iter().map(layer).collect() }))
+    }
+
+    fn decode_inputs(&self, token: &Tensor<B, 1, Int>, state: &State<B>) -> Option<DecodeInputs<'_, B>> {
+        let [batch] = token.dims();
+        // What does not fit is for the other way to refuse.
+        let fits = batch <= MAX_BATCH && state.layers.len() == self.blocks.len() && state.batch() == batch;
+        if !fits || self.rescale_every > 0 {
+            return None;
+        }
+        let head = alone(self.head.as_ref()?)?;
+        let blocks = self.blocks.iter().map(|block| {
+            if block.tiny.is_some() || block.shell() == Shell::GptNeoX {
+                return None;
+            }
+            let (att, ffn) = (block.att.rwkv4()?, block.ffn.rwkv4()?);
+            Some(DecodeBlock {
+                ln1: norm(&block.ln1)?,
+                ln2: norm(&block.ln2)?,
+                att_mix: [&att.time_mix_k, &att.time_mix_v, &att.time_mix_r].map(parameter),
+                time_decay: parameter(&att.time_decay),
+                time_first: parameter(&att.time_first),
+                att: [alone(&att.key)?, alone(&att.value)?, alone(&att.receptance)?],
+                att_output: alone(&att.output)?,
+                ffn_mix: [&ffn.time_mix_k, &ffn.time_mix_r].map(parameter),
+                ffn_key: alone(&ffn.key)?,
+                ffn_receptance: alone(&ffn.receptance)?,
+                ffn_value: alone(&ffn.value)?,
+            })
+        });
+        let blocks = blocks.collect::<Option<Vec<_>>>()?;
+        let x = self.embed(token.clone().unsqueeze_dim(1), &mut NoHook).squeeze_dim::<2>(1);
+        if x.dtype() != DType::F32 {
+            return None;
+        }
+        let x = match self.blocks.first().and_then(|block| block.ln0.as_ref()) {
+            Some(ln0) => normalise(ln0, x),
+            None => x,
+        };
+        let of_layer = |layer: &LayerState<B>| {
+            let LayerState { att_x, ffn_x, memory } = layer.clone();
+            [primitive(att_x), primitive(ffn_x), primitive(memory)]
+        };
+        Some(DecodeInputs {
+            x: primitive(x),
+            state: state.layers.iter().map(of_layer).collect(),
+            blocks,
+            ln_out: norm(&self.ln_out)?,
+            head,
+            epsilon: LAYER_NORM_EPSILON,
+        })
+    }
+}
+
+/// A packed weight without an adapter beside it.
+fn alone<B: Backend>(projection: &Projection<B>) -> Option<&PackedMatrix> {
+    projection.adapter().is_none().then(|| projection.packed()).flatten()
+}
+
+fn parameter<B: Backend, const D: usize>(parameter: &Param<Tensor<B, D>>) -> FloatTensor<B> {
+    primitive(parameter.val())
+}
+
+fn norm<B: Backend>(norm: &LayerNorm<B>) -> Option<[FloatTensor<B>; 2]> {
+    Some([primitive(norm.gamma.val()), primitive(norm.beta.as_ref()?.val())])
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use super::*;
+    use crate::config::RwkvConfig;
+    use crate::model::{LoraConfig, Mixers, Precision, TinyAttentionSettings};
+    use crate::ops::packed::Packing;
+    use burn::backend::Flex;
+
+    fn packed(config: &RwkvConfig) -> Rwkv<Flex> {
+        let mut model = Rwkv::<Flex>::new(config, 1, &Default::default());
+        for (_, projection) in model.projections_mut() {
+            let [inputs, outputs] = projection.shape();
+            projection.pack(PackedMatrix::pack(Packing::F32, outputs, inputs, |_, row| row.fill(0.1)));
+        }
+        model
+    }
+
+    /// Whether a step of so many sequences is one operation.
+    fn at_once(model: &Rwkv<Flex>, batch: usize) -> bool {
+        let token = Tensor::zeros([batch], &model.device());
+        model.step_at_once(&token, &model.zero_state(batch)).is_some()
+    }
+
+    #[test]
+    fn only_plain_packed_models_step_at_once() {
+        let config = RwkvConfig::new(13, 2, 16);
+        assert!(at_once(&packed(&config), 1) && at_once(&packed(&config), MAX_BATCH));
+        assert!(!at_once(&packed(&config), MAX_BATCH + 1), "too many sequences");
+        assert!(!at_once(&Rwkv::new(&config, 1, &Default::default()), 1), "weights that are parameters");
+        let adapted = packed(&config).add_lora(&LoraConfig::default(), 0).expect("it fits");
+        assert!(!at_once(&adapted, 1), "adapters");
+        let mut halving = packed(&config);
+        halving.set_rescale_every(Precision::F16.rescale_every());
+        assert!(!at_once(&halving, 1), "a stream that is halved");
+        for mixers in [
+            Mixers { tied_head: true, ..Mixers::default() },
+            Mixers { tiny_attention: Some(TinyAttentionSettings { size: 3, layer: 0 }), ..Mixers::default() },
+            Mixers::gpt_neox(2),
+        ] {
+            assert!(!at_once(&packed(&RwkvConfig { mixers, ..config.clone() }), 1), "{mixers:?}");
+        }
+    }
+}

@@ -1,0 +1,374 @@
+//! The decoding step on the CPU.
+//!
+//! A block is four phases, at whose ends the threads meet: keys, values and receptance of the time-mix; its output; keys and
+//! receptance of the channel-mix; its values. Portions of a phase are rows of the weights. What lies between the matrices is
+//! so little that every thread computes all of it for itself, which is cheaper than to meet once more.
+
+use super::crew::{Crew, Work};
+use super::{DecodeBlock, DecodeInputs, DecodeOutputs, MAX_BATCH};
+use crate::ops::cpu::lanes::{LANES, exp, load, map, store};
+use crate::ops::cpu::tensors::{CpuBackend, read, write};
+use crate::ops::cpu::{kernel, run};
+use crate::ops::gate::cpu::gate;
+use crate::ops::layer_norm::cpu::normalise;
+use crate::ops::packed::PackedMatrix;
+use crate::ops::packed::cpu::dots;
+use crate::ops::squared_relu::cpu::relu;
+use crate::ops::wkv::cpu::forward::{Inputs, token};
+use burn::tensor::{DType, TensorMetadata};
+use pulp::Simd;
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+/// Phases of a block.
+const PHASES: usize = 4;
+
+/// The most rows of weights in a portion.
+const TILE: usize = 64;
+
+pub(in crate::ops) fn step<B: CpuBackend>(inputs: DecodeInputs<'_, B>) -> DecodeOutputs<B> {
+    let DecodeInputs { x, state, blocks, ln_out, head, epsilon } = inputs;
+    let device = B::float_device(&x);
+    let [batch, width] = x.shape().dims();
+    assert!(batch <= MAX_BATCH, "a decoding step of {batch} sequences");
+    let x = read::<B>(x);
+    let held: Vec<_> = blocks.iter().zip(state).map(|(block, state)| buffers::<B>(block, state)).collect();
+    let blocks: Vec<Block<'_>> = blocks.iter().zip(&held).map(|(block, held)| Block::new::<B>(block, held)).collect();
+    let ln_out = ln_out.map(read::<B>);
+    let sizes = blocks.first().map_or([0, 0], |block| [block.att_output.columns(), block.ffn_value.columns()]);
+    let [att, ffn] = sizes;
+    let step = Step {
+        batch,
+        width,
+        att,
+        ffn,
+        epsilon: epsilon as f32,
+        crew: Crew::new(portions(&blocks, head)),
+        blocks,
+        ln_out: [ln_out[0].as_ref(), ln_out[1].as_ref()],
+        head,
+        stream: x.as_ref().iter().map(|x| AtomicU32::new(x.to_bits())).collect(),
+        projected: empty(3 * batch * att),
+        hidden: empty(batch * ffn),
+        gates: empty(batch * width),
+        logits: empty(batch * head.rows()),
+        after: Mutex::new(Vec::new()),
+    };
+    run(Members, usize::MAX, 0..rayon::current_num_threads(), &step);
+    let shapes = [vec![batch, width], vec![batch, width], vec![batch, 3, att]];
+    let after = step.after.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let mut written = after.into_iter().map(|numbers| {
+        let mut shapes = shapes.iter();
+        numbers.map(|numbers| {
+            let shape = shapes.next().map_or_else(Vec::new, Clone::clone);
+            write::<B>(numbers, shape, DType::F32, &device)
+        })
+    });
+    let state = written.by_ref().collect();
+    let logits = step.logits.into_iter().map(|bits| f32::from_bits(bits.into_inner())).collect();
+    DecodeOutputs { logits: write::<B>(logits, [batch, head.rows()], DType::F32, &device), state }
+}
+
+fn empty(count: usize) -> Vec<AtomicU32> {
+    (0..count).map(|_| AtomicU32::new(0)).collect()
+}
+
+/// The tensors of a block that are no matrices, and its state, in the order of [`Block`]'s slices.
+fn buffers<B: CpuBackend>(
+    block: &DecodeBlock<'_, B>,
+    [att_x, ffn_x, memory]: [B::FloatTensorPrimitive; 3],
+) -> Vec<B::Buffer> {
+    let parameters = block.ln1.iter().chain(&block.ln2).chain(&block.att_mix).chain(&block.ffn_mix);
+    let parameters = parameters.chain([&block.time_decay, &block.time_first]).cloned();
+    parameters.chain([att_x, ffn_x, memory]).map(read::<B>).collect()
+}
+
+/// A block's numbers.
+struct Block<'a> {
+    ln1: [&'a [f32]; 2],
+    ln2: [&'a [f32]; 2],
+    att_mix: [&'a [f32]; 3],
+    ffn_mix: [&'a [f32]; 2],
+    time_decay: &'a [f32],
+    time_first: &'a [f32],
+    att_x: &'a [f32],  // [B, C]
+    ffn_x: &'a [f32],  // [B, C]
+    memory: &'a [f32], // [B, 3, A]
+    att: [&'a PackedMatrix; 3],
+    att_output: &'a PackedMatrix,
+    ffn_key: &'a PackedMatrix,
+    ffn_receptance: &'a PackedMatrix,
+    ffn_value: &'a PackedMatrix,
+}
+
+impl<'a> Block<'a> {
+    fn new<B: CpuBackend>(block: &DecodeBlock<'a, B>, held: &'a [B::Buffer]) -> Self {
+        let at = |i: usize| held[i].as_ref();
+        Self {
+            ln1: [at(0), at(1)],
+            ln2: [at(2), at(3)],
+            att_mix: [at(4), at(5), at(6)],
+            ffn_mix: [at(7), at(8)],
+            time_decay: at(9),
+            time_first: at(10),
+            att_x: at(11),
+            ffn_x: at(12),
+            memory: at(13),
+            att: block.att,
+            att_output: block.att_output,
+            ffn_key: block.ffn_key,
+            ffn_receptance: block.ffn_receptance,
+            ffn_value: block.ffn_value,
+        }
+    }
+}
+
+/// Rows of these weights in a portion: some 64 Ki of them, so that taking one costs nothing beside it.
+fn tile(weight: &PackedMatrix) -> usize {
+    ((1 << 16) / weight.columns()).clamp(8, TILE)
+}
+
+/// Portions of these weights.
+fn count(weight: &PackedMatrix) -> usize {
+    weight.rows().div_ceil(tile(weight))
+}
+
+/// Start and length of a portion of these weights.
+fn rows(weight: &PackedMatrix, portion: usize) -> (usize, usize) {
+    let start = portion * tile(weight);
+    (start, tile(weight).min(weight.rows() - start))
+}
+
+/// Portions of all phases.
+fn portions(blocks: &[Block<'_>], head: &PackedMatrix) -> Vec<u32> {
+    let of_block = |block: &Block<'_>| {
+        let in_channel_mix = count(block.ffn_key) + count(block.ffn_receptance);
+        [3 * count(block.att[0]), count(block.att_output), in_channel_mix, count(block.ffn_value)]
+    };
+    blocks.iter().flat_map(of_block).chain([count(head)]).map(|count| count as u32).collect()
+}
+
+/// What all threads share. Numbers that go from one phase to the next are atomic, which costs nothing on the processors
+/// that there are; [`Crew`] orders them.
+struct Step<'a> {
+    batch: usize,
+    width: usize,
+    att: usize,
+    ffn: usize,
+    epsilon: f32,
+    crew: Crew,
+    blocks: Vec<Block<'a>>,
+    ln_out: [&'a [f32]; 2],
+    head: &'a PackedMatrix,
+    stream: Vec<AtomicU32>,    // [B, C]
+    projected: Vec<AtomicU32>, // [3, B, A]: keys, values, receptance
+    hidden: Vec<AtomicU32>,    // [B, F]
+    gates: Vec<AtomicU32>,     // [B, C]: the channel-mix's receptance
+    logits: Vec<AtomicU32>,    // [B, V]
+    after: Mutex<Vec<[Vec<f32>; 3]>>,
+}
+
+kernel!(Members on S = member<'a>(Step<'a>, usize));
+
+/// What one thread does. The first to start drives the others.
+#[inline(always)]
+fn member<S: Simd>(step: &Step<'_>, number: usize) {
+    let widest = step.width.max(step.att);
+    let zeros = |count: usize| vec![0.0; step.batch * count];
+    let mut hand = Hand::<S> {
+        step,
+        stream: zeros(step.width),
+        inputs: [(); 3].map(|()| zeros(widest)),
+        projected: [(); 3].map(|()| zeros(step.att)),
+        decay: vec![0.0; step.att],
+        hidden: zeros(step.ffn),
+        after: Vec::new(),
+        simd: PhantomData,
+    };
+    if number > 0 {
+        return step.crew.help(&mut hand);
+    }
+    step.crew.drive(&mut hand);
+    *step.after.lock().unwrap_or_else(PoisonError::into_inner) = hand.after;
+}
+
+/// One thread's own numbers.
+struct Hand<'a, S> {
+    step: &'a Step<'a>,
+    stream: Vec<f32>,         // [B, C]
+    inputs: [Vec<f32>; 3],    // [B, C] or [B, A]: what the open phase's matrices multiply
+    projected: [Vec<f32>; 3], // [B, A]
+    decay: Vec<f32>,          // [A]
+    hidden: Vec<f32>,         // [B, F]
+    /// The states of the blocks so far. A thread that missed a phase misses some, but the driver misses none.
+    after: Vec<[Vec<f32>; 3]>,
+    simd: PhantomData<fn(S)>,
+}
+
+impl<S: Simd> Work for Hand<'_, S> {
+    #[inline(always)]
+    fn prepare(&mut self, phase: usize) {
+        let step = self.step;
+        let Some(block) = step.blocks.get(phase / PHASES) else {
+            fetch(&mut self.stream, &step.stream);
+            let [weight, bias] = step.ln_out;
+            return normalise(&(weight, bias, step.epsilon), (&mut self.inputs[0][..self.stream.len()], &self.stream));
+        };
+        match phase % PHASES {
+            0 => {
+                let att_x = self.normalised(block.ln1);
+                for (input, mu) in self.inputs.iter_mut().zip(block.att_mix) {
+                    shift(input, &att_x, block.att_x, mu);
+                }
+                self.after.push([att_x, Vec::new(), Vec::new()]);
+            }
+            1 => {
+                let memory = self.attend(block);
+                self.keep(1 + 1, memory);
+            }
+            2 => {
+                let ffn_x = self.normalised(block.ln2);
+                for (input, mu) in self.inputs.iter_mut().zip(block.ffn_mix) {
+                    shift(input, &ffn_x, block.ffn_x, mu);
+                }
+                self.keep(1, ffn_x);
+            }
+            _ => fetch(&mut self.hidden, &step.hidden),
+        }
+    }
+
+    #[inline(always)]
+    fn portion(&mut self, phase: usize, portion: usize) {
+        let step = self.step;
+        let mut out = [0.0; TILE];
+        let Some(block) = step.blocks.get(phase / PHASES) else {
+            let (start, len) = rows(step.head, portion);
+            for (b, x) in self.inputs[0].chunks_exact(step.width).take(step.batch).enumerate() {
+                dots::<S>(&mut out[..len], step.head, start, x);
+                put(&step.logits[b * step.head.rows() + start..], &out[..len]);
+            }
+            return;
+        };
+        match phase % PHASES {
+            0 => {
+                let each = count(block.att[0]);
+                let (which, portion) = (portion / each, portion % each);
+                let (start, len) = rows(block.att[which], portion);
+                for (b, x) in self.inputs[which].chunks_exact(step.width).take(step.batch).enumerate() {
+                    dots::<S>(&mut out[..len], block.att[which], start, x);
+                    put(&step.projected[(which * step.batch + b) * step.att + start..], &out[..len]);
+                }
+            }
+            1 => {
+                let (start, len) = rows(block.att_output, portion);
+                for (b, x) in self.inputs[0].chunks_exact(step.att).take(step.batch).enumerate() {
+                    dots::<S>(&mut out[..len], block.att_output, start, x);
+                    add(&step.stream[b * step.width + start..], &out[..len]);
+                }
+            }
+            2 => {
+                let of_key = count(block.ffn_key);
+                let receptance = portion >= of_key;
+                let (weight, portion) = match receptance {
+                    false => (block.ffn_key, portion),
+                    true => (block.ffn_receptance, portion - of_key),
+                };
+                let (start, len) = rows(weight, portion);
+                let x = &self.inputs[usize::from(receptance)];
+                for (b, x) in x.chunks_exact(step.width).take(step.batch).enumerate() {
+                    dots::<S>(&mut out[..len], weight, start, x);
+                    if receptance {
+                        put(&step.gates[b * step.width + start..], &out[..len]);
+                    } else {
+                        for x in &mut out[..len] {
+                            *x = relu(*x) * relu(*x);
+                        }
+                        put(&step.hidden[b * step.ffn + start..], &out[..len]);
+                    }
+                }
+            }
+            _ => {
+                let (start, len) = rows(block.ffn_value, portion);
+                for (b, x) in self.hidden.chunks_exact(step.ffn).enumerate() {
+                    dots::<S>(&mut out[..len], block.ffn_value, start, x);
+                    let (mut r, mut gated) = ([0.0; TILE], [0.0; TILE]);
+                    fetch(&mut r[..len], &step.gates[b * step.width + start..]);
+                    gate(&(), ((&mut gated[..len], &r[..len]), &out[..len]));
+                    add(&step.stream[b * step.width + start..], &gated[..len]);
+                }
+            }
+        }
+    }
+}
+
+impl<S: Simd> Hand<'_, S> {
+    /// The stream as it is, normalised: `[B, C]`.
+    #[inline(always)]
+    fn normalised(&mut self, [weight, bias]: [&[f32]; 2]) -> Vec<f32> {
+        fetch(&mut self.stream, &self.step.stream);
+        let mut out = vec![0.0; self.stream.len()];
+        normalise(&(weight, bias, self.step.epsilon), (&mut out, &self.stream));
+        out
+    }
+
+    /// WKV and its gate, which become the first input; returns the new state, `[B, 3, A]`.
+    #[inline(always)]
+    fn attend(&mut self, block: &Block<'_>) -> Vec<f32> {
+        let (batch, att) = (self.step.batch, self.step.att);
+        for (which, projected) in self.projected.iter_mut().enumerate() {
+            fetch(projected, &self.step.projected[which * batch * att..]);
+        }
+        for (decay, time_decay) in self.decay.chunks_mut(LANES).zip(block.time_decay.chunks(LANES)) {
+            let rate = exp(&load(time_decay));
+            store(decay, &map(|i| -rate[i]));
+        }
+        let [k, v, r] = &self.projected;
+        let (mut y, mut memory) = (vec![0.0; batch * att], vec![0.0; batch * 3 * att]);
+        let inputs = Inputs { w: &self.decay, u: block.time_first, k, v, state: block.memory };
+        token(batch, att, inputs, &mut y, &mut memory);
+        gate(&(), ((&mut self.inputs[0][..batch * att], r), &y));
+        memory
+    }
+
+    /// Keeps a part of the last block's state.
+    #[inline(always)]
+    fn keep(&mut self, part: usize, numbers: Vec<f32>) {
+        if let Some(last) = self.after.last_mut() {
+            last[part] = numbers;
+        }
+    }
+}
+
+/// `last + (x − last)·μ` for every row.
+#[inline(always)]
+fn shift(out: &mut [f32], x: &[f32], last: &[f32], mu: &[f32]) {
+    let width = mu.len();
+    for ((out, x), last) in out.chunks_exact_mut(width).zip(x.chunks_exact(width)).zip(last.chunks_exact(width)) {
+        for (((out, x), last), mu) in out.iter_mut().zip(x).zip(last).zip(mu) {
+            *out = last + (x - last) * mu;
+        }
+    }
+}
+
+#[inline(always)]
+fn fetch(out: &mut [f32], shared: &[AtomicU32]) {
+    for (out, shared) in out.iter_mut().zip(shared) {
+        *out = f32::from_bits(shared.load(Ordering::Relaxed));
+    }
+}
+
+#[inline(always)]
+fn put(shared: &[AtomicU32], numbers: &[f32]) {
+    for (shared, number) in shared.iter().zip(numbers) {
+        shared.store(number.to_bits(), Ordering::Relaxed);
+    }
+}
+
+/// Adds to numbers that no other thread writes in this phase.
+#[inline(always)]
+fn add(shared: &[AtomicU32], numbers: &[f32]) {
+    for (shared, number) in shared.iter().zip(numbers) {
+        shared.store((f32::from_bits(shared.load(Ordering::Relaxed)) + number).to_bits(), Ordering::Relaxed);
+    }
+}

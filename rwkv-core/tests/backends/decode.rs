@@ -1,0 +1,62 @@
+//! The recurrent mode as one operation against the recurrent mode as many.
+
+use crate::every_mixer::stirred;
+use crate::support::{assert_close, values};
+use burn::tensor::{Tensor, TensorData};
+use rwkv_core::checkpoint;
+use rwkv_core::config::RwkvConfig;
+use rwkv_core::model::{NoHook, Precision, Rwkv};
+use rwkv_core::ops::RwkvBackend;
+use rwkv_core::state::{LayerState, State};
+
+/// Several portions of every matrix, none of them full, and sizes that are no multiples of a vector's.
+fn config() -> RwkvConfig {
+    RwkvConfig { dim_att: 203, dim_ffn: 331, ..RwkvConfig::new(150, 3, 77) }
+}
+
+fn numbers<B: RwkvBackend>(state: &State<B>) -> Vec<f64> {
+    let of_layer = |layer: &LayerState<B>| {
+        [values(layer.att_x.clone()), values(layer.ffn_x.clone()), averages_and_weights(layer)].concat()
+    };
+    state.layers.iter().flat_map(of_layer).collect()
+}
+
+/// `a/b` and `ln b + p`: the three numbers of the WKV state are not unique, but these are.
+fn averages_and_weights<B: RwkvBackend>(layer: &LayerState<B>) -> Vec<f64> {
+    let [_, _, channels] = layer.memory.dims();
+    let memory = values(layer.memory.clone());
+    let rows = memory.chunks(3 * channels).flat_map(|rows| {
+        (0..channels).flat_map(|i| {
+            let [a, b, p] = [rows[i], rows[channels + i], rows[2 * channels + i]];
+            [a / b, b.ln() + p]
+        })
+    });
+    rows.collect()
+}
+
+fn a_step_at_once_is_a_step<B: RwkvBackend>(device: &B::Device) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("model.safetensors");
+    checkpoint::save(&stirred::<B>(&config(), device), &path).expect("written");
+    for precision in Precision::ALL {
+        let Ok(model): Result<Rwkv<B>, _> = checkpoint::load_in(&path, precision, device) else {
+            assert!(!B::PACKS_WEIGHTS, "a CPU holds every precision");
+            continue;
+        };
+        for batch in [1, 2, 4, 5] {
+            let (mut once, mut apart) = (model.zero_state(batch), model.zero_state(batch));
+            for t in 0..6 {
+                let tokens: Vec<i64> = (0..batch).map(|row| ((7 * t + 31 * row + t * t) % 150) as i64).collect();
+                let token = || Tensor::from_data(TensorData::new(tokens.clone(), [batch]), device);
+                let (got, next) = model.step(token(), once);
+                let (want, then) = model.step_hooked(token(), apart, &mut NoHook);
+                let name = format!("{} × {batch}, token {t}", precision.name());
+                assert_close(&name, &values(got), &values(want), 1e-5);
+                assert_close(&format!("{name}, state"), &numbers(&next), &numbers(&then), 2e-5);
+                (once, apart) = (next, then);
+            }
+        }
+    }
+}
+
+on_every_backend!(a_step_at_once_is_a_step);
