@@ -163,26 +163,26 @@ pub(super) const CHUNK: usize = 1 << 13;
 /// What one task does. The method has `#[inline(always)]`, which closures and function pointers cannot have: only what is
 /// inlined into [`Call::with_simd`] is compiled for the processor's vector instructions.
 pub(super) trait Kernel<C, T> {
-    /// Does the work of `item`; `context` is what all tasks share, `S` the instruction set.
-    fn run<S: pulp::Simd>(context: &C, item: T);
+    /// Does the work of `item`; `context` is what all tasks share, `simd` the instruction set.
+    fn run<S: pulp::Simd>(simd: S, context: &C, item: T);
 }
 
-/// A type that stands for a function with `#[inline(always)]` as a [`Kernel`]; with `on S`, one that asks for the
-/// instruction set.
+/// A type that stands for a function with `#[inline(always)]` as a [`Kernel`]; with `on simd`, one that takes the
+/// instruction set as its first argument.
 macro_rules! kernel {
     ($name:ident = $function:ident<$($lifetime:lifetime),*>($context:ty, $item:ty)) => {
-        $crate::ops::cpu::kernel!(@ $name, [$($lifetime),*], $context, $item, $function);
+        $crate::ops::cpu::kernel!(@ $name, [$($lifetime),*], $context, $item, |_simd, context, item| $function(context, item));
     };
-    ($name:ident on S = $function:ident<$($lifetime:lifetime),*>($context:ty, $item:ty)) => {
-        $crate::ops::cpu::kernel!(@ $name, [$($lifetime),*], $context, $item, $function::<S>);
+    ($name:ident on simd = $function:ident<$($lifetime:lifetime),*>($context:ty, $item:ty)) => {
+        $crate::ops::cpu::kernel!(@ $name, [$($lifetime),*], $context, $item, |simd, context, item| $function(simd, context, item));
     };
-    (@ $name:ident, [$($lifetime:lifetime),*], $context:ty, $item:ty, $function:expr) => {
+    (@ $name:ident, [$($lifetime:lifetime),*], $context:ty, $item:ty, |$simd:ident, $shared:ident, $one:ident| $call:expr) => {
         struct $name;
 
         impl<$($lifetime),*> $crate::ops::cpu::Kernel<$context, $item> for $name {
             #[inline(always)]
-            fn run<S: pulp::Simd>(context: &$context, item: $item) {
-                $function(context, item);
+            fn run<S: pulp::Simd>($simd: S, $shared: &$context, $one: $item) {
+                $call;
             }
         }
     };
@@ -217,8 +217,8 @@ impl<K: Kernel<C, T>, C, T> pulp::WithSimd for Call<'_, K, C, T> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: pulp::Simd>(self, _: S) {
-        K::run::<S>(self.context, self.item);
+    fn with_simd<S: pulp::Simd>(self, simd: S) {
+        K::run(simd, self.context, self.item);
     }
 }
 

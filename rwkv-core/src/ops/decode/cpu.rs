@@ -17,7 +17,6 @@ use crate::ops::squared_relu::cpu::relu;
 use crate::ops::wkv::cpu::forward::{Inputs, token};
 use burn::tensor::{DType, TensorMetadata};
 use pulp::Simd;
-use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -169,14 +168,14 @@ struct Step<'a> {
     after: Mutex<Vec<[Vec<f32>; 3]>>,
 }
 
-kernel!(Members on S = member<'a>(Step<'a>, usize));
+kernel!(Members on simd = member<'a>(Step<'a>, usize));
 
 /// What one thread does. The first to start drives the others.
 #[inline(always)]
-fn member<S: Simd>(step: &Step<'_>, number: usize) {
+fn member<S: Simd>(simd: S, step: &Step<'_>, number: usize) {
     let widest = step.width.max(step.att);
     let zeros = |count: usize| vec![0.0; step.batch * count];
-    let mut hand = Hand::<S> {
+    let mut hand = Hand {
         step,
         stream: zeros(step.width),
         inputs: [(); 3].map(|()| zeros(widest)),
@@ -184,7 +183,7 @@ fn member<S: Simd>(step: &Step<'_>, number: usize) {
         decay: vec![0.0; step.att],
         hidden: zeros(step.ffn),
         after: Vec::new(),
-        simd: PhantomData,
+        simd,
     };
     if number > 0 {
         return step.crew.help(&mut hand);
@@ -203,7 +202,7 @@ struct Hand<'a, S> {
     hidden: Vec<f32>,         // [B, F]
     /// The states of the blocks so far. A thread that missed a phase misses some, but the driver misses none.
     after: Vec<[Vec<f32>; 3]>,
-    simd: PhantomData<fn(S)>,
+    simd: S,
 }
 
 impl<S: Simd> Work for Hand<'_, S> {
@@ -225,7 +224,7 @@ impl<S: Simd> Work for Hand<'_, S> {
             }
             1 => {
                 let memory = self.attend(block);
-                self.keep(1 + 1, memory);
+                self.keep(2, memory);
             }
             2 => {
                 let ffn_x = self.normalised(block.ln2);
@@ -245,7 +244,7 @@ impl<S: Simd> Work for Hand<'_, S> {
         let Some(block) = step.blocks.get(phase / PHASES) else {
             let (start, len) = rows(step.head, portion);
             for (b, x) in self.inputs[0].chunks_exact(step.width).take(step.batch).enumerate() {
-                dots::<S>(&mut out[..len], step.head, start, x);
+                dots(self.simd, &mut out[..len], step.head, start, x);
                 put(&step.logits[b * step.head.rows() + start..], &out[..len]);
             }
             return;
@@ -256,14 +255,14 @@ impl<S: Simd> Work for Hand<'_, S> {
                 let (which, portion) = (portion / each, portion % each);
                 let (start, len) = rows(block.att[which], portion);
                 for (b, x) in self.inputs[which].chunks_exact(step.width).take(step.batch).enumerate() {
-                    dots::<S>(&mut out[..len], block.att[which], start, x);
+                    dots(self.simd, &mut out[..len], block.att[which], start, x);
                     put(&step.projected[(which * step.batch + b) * step.att + start..], &out[..len]);
                 }
             }
             1 => {
                 let (start, len) = rows(block.att_output, portion);
                 for (b, x) in self.inputs[0].chunks_exact(step.att).take(step.batch).enumerate() {
-                    dots::<S>(&mut out[..len], block.att_output, start, x);
+                    dots(self.simd, &mut out[..len], block.att_output, start, x);
                     add(&step.stream[b * step.width + start..], &out[..len]);
                 }
             }
@@ -277,7 +276,7 @@ impl<S: Simd> Work for Hand<'_, S> {
                 let (start, len) = rows(weight, portion);
                 let x = &self.inputs[usize::from(receptance)];
                 for (b, x) in x.chunks_exact(step.width).take(step.batch).enumerate() {
-                    dots::<S>(&mut out[..len], weight, start, x);
+                    dots(self.simd, &mut out[..len], weight, start, x);
                     if receptance {
                         put(&step.gates[b * step.width + start..], &out[..len]);
                     } else {
@@ -291,7 +290,7 @@ impl<S: Simd> Work for Hand<'_, S> {
             _ => {
                 let (start, len) = rows(block.ffn_value, portion);
                 for (b, x) in self.hidden.chunks_exact(step.ffn).enumerate() {
-                    dots::<S>(&mut out[..len], block.ffn_value, start, x);
+                    dots(self.simd, &mut out[..len], block.ffn_value, start, x);
                     let (mut r, mut gated) = ([0.0; TILE], [0.0; TILE]);
                     fetch(&mut r[..len], &step.gates[b * step.width + start..]);
                     gate(&(), ((&mut gated[..len], &r[..len]), &out[..len]));

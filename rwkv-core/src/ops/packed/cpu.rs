@@ -6,7 +6,6 @@
 use super::PackedMatrix;
 use super::matrix::{Numbers, from_bf16, from_f16};
 use crate::ops::cpu::columns::Columns;
-use crate::ops::cpu::lanes::{LANES, Lanes, map, mul_add};
 use crate::ops::cpu::matmul::{Matrix, Product, multiply};
 use crate::ops::cpu::tensors::{CpuBackend, read, write};
 use crate::ops::cpu::{kernel, run};
@@ -61,15 +60,19 @@ fn many(x: &[f32], weight: &PackedMatrix) -> Vec<f32> {
     }
 }
 
-kernel!(Dots on S = tile_of_dots<'a>((&'a [f32], &'a PackedMatrix, Columns<'a>), (usize, usize)));
+kernel!(Dots on simd = tile_of_dots<'a>((&'a [f32], &'a PackedMatrix, Columns<'a>), (usize, usize)));
 kernel!(UnpackedTile = unpacked_tile<'a>((Matrix<'a>, &'a PackedMatrix, &'a Product<'a>), (usize, usize)));
 
 /// Columns `start .. start + len` of the product, a row of it after the other.
 #[inline(always)]
-fn tile_of_dots<S: Simd>((x, weight, out): &(&[f32], &PackedMatrix, Columns<'_>), (start, len): (usize, usize)) {
+fn tile_of_dots<S: Simd>(
+    simd: S,
+    (x, weight, out): &(&[f32], &PackedMatrix, Columns<'_>),
+    (start, len): (usize, usize),
+) {
     for (row, x) in x.chunks_exact(weight.columns()).enumerate() {
         // SAFETY: this task alone owns columns `start .. start + len`, and the slice ends with the call.
-        dots::<S>(unsafe { out.row(row, start, len) }, weight, start, x);
+        dots(simd, unsafe { out.row(row, start, len) }, weight, start, x);
     }
 }
 
@@ -87,7 +90,7 @@ fn unpacked_tile(&(x, weight, out): &(Matrix<'_>, &PackedMatrix, &Product<'_>), 
 
 /// `out_i = W_{start+i}·x`.
 #[inline(always)]
-pub(in crate::ops) fn dots<S: Simd>(out: &mut [f32], weight: &PackedMatrix, start: usize, x: &[f32]) {
+pub(in crate::ops) fn dots<S: Simd>(simd: S, out: &mut [f32], weight: &PackedMatrix, start: usize, x: &[f32]) {
     let width = x.len();
     let range = start * width..(start + out.len()) * width;
     match weight.numbers() {
@@ -96,13 +99,15 @@ pub(in crate::ops) fn dots<S: Simd>(out: &mut [f32], weight: &PackedMatrix, star
             // instructions. One row after the other is one stream, which the processor reads ahead of; four rows at once were
             // a third slower.
             for (out, row) in out.iter_mut().zip(numbers[range].chunks_exact(width)) {
-                *out = dot::<S>(row, x);
+                let mut sums = Sums::new(simd);
+                sums.add(simd, row, x);
+                *out = sums.total(simd);
             }
         }
-        Numbers::Bf16(bits) => dots_unpacking::<S, _>(out, &bits[range], x, from_bf16),
-        Numbers::F16(bits) => dots_unpacking::<S, _>(out, &bits[range], x, from_f16),
+        Numbers::Bf16(bits) => dots_unpacking(simd, out, &bits[range], x, from_bf16),
+        Numbers::F16(bits) => dots_unpacking(simd, out, &bits[range], x, from_f16),
         Numbers::Int8 { quants, scales } => {
-            dots_unpacking::<S, _>(out, &quants[range], x, f32::from);
+            dots_unpacking(simd, out, &quants[range], x, f32::from);
             for (out, scale) in out.iter_mut().zip(&scales[start..]) {
                 *out *= scale;
             }
@@ -110,46 +115,59 @@ pub(in crate::ops) fn dots<S: Simd>(out: &mut [f32], weight: &PackedMatrix, star
     }
 }
 
-/// Numbers that are unpacked at a time: they stay in the first cache, and a loop of this length is one that compilers turn
-/// into vector instructions. Unpacked in the loop of the sums, `bf16` became single numbers on AVX2.
+/// Numbers that are unpacked at a time, into the first cache, by a loop that every compiler turns into vector instructions.
+/// Unpacked inside the loop of the sums, `bf16` became single numbers on AVX2.
 const UNPACKED: usize = 256;
 
 /// The inner products of consecutive packed rows with `x`.
 #[inline(always)]
-fn dots_unpacking<S: Simd, T: Copy>(out: &mut [f32], rows: &[T], x: &[f32], f: impl Fn(T) -> f32 + Copy) {
+fn dots_unpacking<S: Simd, T: Copy>(simd: S, out: &mut [f32], rows: &[T], x: &[f32], f: impl Fn(T) -> f32 + Copy) {
     let mut buffer = [0.0; UNPACKED];
     for (out, row) in out.iter_mut().zip(rows.chunks_exact(x.len())) {
-        let mut sum = 0.0;
+        let mut sums = Sums::new(simd);
         for (row, x) in row.chunks(UNPACKED).zip(x.chunks(UNPACKED)) {
             for (number, &packed) in buffer.iter_mut().zip(row) {
                 *number = f(packed);
             }
-            sum += dot::<S>(&buffer[..x.len()], x);
+            sums.add(simd, &buffer[..x.len()], x);
         }
-        *out = sum;
+        *out = sums.total(simd);
     }
 }
 
-/// Numbers of a row that one turn of [`dot`]'s loop takes.
-const STEP: usize = 4 * LANES;
+/// An inner product in four vectors of partial sums, so that their additions overlap, and the numbers that fill no vector.
+struct Sums<S: Simd>([S::f32s; 4], f32);
 
-/// An inner product in four vectors of partial sums, so that their additions overlap.
-#[inline(always)]
-fn dot<S: Simd>(row: &[f32], x: &[f32]) -> f32 {
-    let ((row_steps, row_rest), (x_steps, x_rest)) = (row.as_chunks::<STEP>(), x.as_chunks::<STEP>());
-    let [mut a, mut b, mut c, mut d] = [[0.0f32; LANES]; 4];
-    for (row, x) in row_steps.iter().zip(x_steps) {
-        a = accumulate::<S>(row, x, 0, &a);
-        b = accumulate::<S>(row, x, LANES, &b);
-        c = accumulate::<S>(row, x, 2 * LANES, &c);
-        d = accumulate::<S>(row, x, 3 * LANES, &d);
+impl<S: Simd> Sums<S> {
+    #[inline(always)]
+    fn new(simd: S) -> Self {
+        Self([simd.splat_f32s(0.0); 4], 0.0)
     }
-    let tail: f32 = row_rest.iter().zip(x_rest).map(|(w, x)| w * x).sum();
-    map(|i| (a[i] + b[i]) + (c[i] + d[i])).iter().sum::<f32>() + tail
-}
 
-/// One vector of products more.
-#[inline(always)]
-fn accumulate<S: Simd>(row: &[f32; STEP], x: &[f32; STEP], from: usize, sum: &Lanes) -> Lanes {
-    map(|i| mul_add::<S>(row[from + i], x[from + i], sum[i]))
+    /// Adds the products of as many numbers.
+    #[inline(always)]
+    fn add(&mut self, simd: S, row: &[f32], x: &[f32]) {
+        let ((row, row_rest), (x, x_rest)) = (S::as_simd_f32s(row), S::as_simd_f32s(x));
+        let ((row, row_last), (x, x_last)) = (row.as_chunks::<4>(), x.as_chunks::<4>());
+        let Self([mut a, mut b, mut c, mut d], _) = *self;
+        for (row, x) in row.iter().zip(x) {
+            a = simd.mul_add_e_f32s(row[0], x[0], a);
+            b = simd.mul_add_e_f32s(row[1], x[1], b);
+            c = simd.mul_add_e_f32s(row[2], x[2], c);
+            d = simd.mul_add_e_f32s(row[3], x[3], d);
+        }
+        for (row, x) in row_last.iter().zip(x_last) {
+            a = simd.mul_add_e_f32s(*row, *x, a);
+        }
+        self.0 = [a, b, c, d];
+        for (row, x) in row_rest.iter().zip(x_rest) {
+            self.1 += row * x;
+        }
+    }
+
+    #[inline(always)]
+    fn total(self, simd: S) -> f32 {
+        let Self([a, b, c, d], rest) = self;
+        simd.reduce_sum_f32s(simd.add_f32s(simd.add_f32s(a, b), simd.add_f32s(c, d))) + rest
+    }
 }
