@@ -10,6 +10,7 @@ use rwkv_core::ops::RwkvBackend;
 use rwkv_core::ops::cross_entropy::cross_entropy;
 use rwkv_core::ops::gate::gate;
 use rwkv_core::ops::layer_norm::layer_norm;
+use rwkv_core::ops::linear::linear;
 use rwkv_core::ops::packed::{PackedMatrix, Packing, packed_linear};
 use rwkv_core::ops::squared_relu::squared_relu;
 use rwkv_core::ops::token_shift::token_shift;
@@ -192,10 +193,42 @@ fn cross_entropy_matches_f64<B: RwkvBackend>(device: &B::Device) {
 }
 
 /// Products with packed weights against the unpacked ones in f64, and the gradient that arrives at `x`.
+/// One row, sizes within a tile and several tiles of every kind of product.
+fn linear_matches_f64<B: RwkvBackend>(device: &B::Device) {
+    let at = &(device, DType::F32);
+    for [count, inputs, outputs] in [[1, 5, 3], [7, 33, 20], [130, 70, 90], [700, 40, 70], [40, 300, 150]] {
+        let mut rng = StdRng::seed_from_u64(7);
+        let [x, weight, loss] =
+            [count * inputs, inputs * outputs, count * outputs].map(|numbers| random(&mut rng, numbers, 1.0));
+        let sums = |rows: usize, columns: usize, depth: usize, term: &dyn Fn(usize, usize, usize) -> f64| -> Vec<f64> {
+            let each = (0..rows * columns).map(|i| (i / columns, i % columns));
+            each.map(|(row, column)| (0..depth).map(|k| term(row, column, k)).sum()).collect()
+        };
+        let y = sums(count, outputs, inputs, &|n, o, i| x[n * inputs + i] * weight[i * outputs + o]);
+        let to_x = sums(count, inputs, outputs, &|n, i, o| loss[n * outputs + o] * weight[i * outputs + o]);
+        let to_weight = sums(inputs, outputs, count, &|i, o, n| x[n * inputs + i] * loss[n * outputs + o]);
+        for [x_learns, weight_learns] in [[true, true], [true, false], [false, true]] {
+            let x = tensor::<Autodiff<B>, 2>(&x, [count, inputs], at).set_require_grad(x_learns);
+            let weight = tensor::<Autodiff<B>, 2>(&weight, [inputs, outputs], at).set_require_grad(weight_learns);
+            let out = linear(x.clone(), weight.clone());
+            let grads = (out.clone() * tensor(&loss, [count, outputs], at)).sum().backward();
+            let name = format!("linear {:?}", [count, inputs, outputs]);
+            assert_close(&name, &values(out), &y, FORWARD);
+            let gradients = [(x.grad(&grads), x_learns, &to_x), (weight.grad(&grads), weight_learns, &to_weight)];
+            for (gradient, learns, want) in gradients {
+                assert_eq!(gradient.is_some(), learns);
+                if let Some(gradient) = gradient {
+                    assert_close(&format!("{name}: gradient"), &values(gradient), want, FORWARD);
+                }
+            }
+        }
+    }
+}
+
 fn packed_linear_matches_f64<B: RwkvBackend>(device: &B::Device) {
     let at = &(device, DType::F32);
     // Few and many rows of x; one output, a whole tile, and more; widths around the kernel's step.
-    for [count, width, outputs] in [[1, 5, 3], [1, 200, 64], [4, 64, 130], [5, 63, 65], [70, 128, 20]] {
+    for [count, width, outputs] in [[1, 5, 3], [1, 200, 64], [4, 64, 130], [5, 63, 65], [70, 128, 20], [3, 530, 9]] {
         for packing in [Packing::F32, Packing::Bf16, Packing::F16, Packing::Int8] {
             let mut rng = StdRng::seed_from_u64(6);
             let weight = random(&mut rng, width * outputs, 1.0);
@@ -242,6 +275,7 @@ fn nan_reaches_the_output<B: RwkvBackend>(device: &B::Device) {
 
 on_every_backend!(
     token_shift_matches_f64,
+    linear_matches_f64,
     layer_norm_matches_f64,
     gate_matches_f64,
     squared_relu_matches_f64,

@@ -6,6 +6,7 @@
 use super::PackedMatrix;
 use super::matrix::{Numbers, from_bf16, from_f16};
 use crate::ops::cpu::columns::Columns;
+use crate::ops::cpu::lanes::{LANES, Lanes, map, mul_add};
 use crate::ops::cpu::matmul::{Matrix, Product, multiply};
 use crate::ops::cpu::tensors::{CpuBackend, read, write};
 use crate::ops::cpu::{kernel, run};
@@ -107,11 +108,31 @@ pub(in crate::ops) fn dots<S: Simd>(simd: S, out: &mut [f32], weight: &PackedMat
         Numbers::Bf16(bits) => dots_unpacking(simd, out, &bits[range], x, from_bf16),
         Numbers::F16(bits) => dots_unpacking(simd, out, &bits[range], x, from_f16),
         Numbers::Int8 { quants, scales } => {
-            dots_unpacking(simd, out, &quants[range], x, f32::from);
+            dots_of_bytes::<S>(out, &quants[range], x);
             for (out, scale) in out.iter_mut().zip(&scales[start..]) {
                 *out *= scale;
             }
         }
+    }
+}
+
+/// The inner products of consecutive rows of bytes with `x`. Here the compiler finds the conversion of a vector of bytes by
+/// itself, on AVX2 and AVX-512, and a way through the cache as below was a fifth slower.
+#[inline(always)]
+fn dots_of_bytes<S: Simd>(out: &mut [f32], rows: &[i8], x: &[f32]) {
+    const STEP: usize = 4 * LANES;
+    let (x_steps, x_rest) = x.as_chunks::<STEP>();
+    for (out, row) in out.iter_mut().zip(rows.chunks_exact(x.len())) {
+        let (row_steps, row_rest) = row.as_chunks::<STEP>();
+        let [mut a, mut b, mut c, mut d] = [[0.0f32; LANES]; 4];
+        for (row, x) in row_steps.iter().zip(x_steps) {
+            let products =
+                |from: usize, sum: &Lanes| map(|i| mul_add::<S>(f32::from(row[from + i]), x[from + i], sum[i]));
+            (a, b) = (products(0, &a), products(LANES, &b));
+            (c, d) = (products(2 * LANES, &c), products(3 * LANES, &d));
+        }
+        let tail: f32 = row_rest.iter().zip(x_rest).map(|(w, x)| f32::from(*w) * x).sum();
+        *out = map(|i| (a[i] + b[i]) + (c[i] + d[i])).iter().sum::<f32>() + tail;
     }
 }
 
