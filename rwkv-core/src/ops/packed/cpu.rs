@@ -120,20 +120,28 @@ pub(in crate::ops) fn dots<S: Simd>(simd: S, out: &mut [f32], weight: &PackedMat
 /// itself, on AVX2 and AVX-512, and a way through the cache as below was a fifth slower.
 #[inline(always)]
 fn dots_of_bytes<S: Simd>(out: &mut [f32], rows: &[i8], x: &[f32]) {
-    const STEP: usize = 4 * LANES;
     let (x_steps, x_rest) = x.as_chunks::<STEP>();
     for (out, row) in out.iter_mut().zip(rows.chunks_exact(x.len())) {
         let (row_steps, row_rest) = row.as_chunks::<STEP>();
         let [mut a, mut b, mut c, mut d] = [[0.0f32; LANES]; 4];
         for (row, x) in row_steps.iter().zip(x_steps) {
-            let products =
-                |from: usize, sum: &Lanes| map(|i| mul_add::<S>(f32::from(row[from + i]), x[from + i], sum[i]));
-            (a, b) = (products(0, &a), products(LANES, &b));
-            (c, d) = (products(2 * LANES, &c), products(3 * LANES, &d));
+            a = products::<S>(row, x, 0, &a);
+            b = products::<S>(row, x, LANES, &b);
+            c = products::<S>(row, x, 2 * LANES, &c);
+            d = products::<S>(row, x, 3 * LANES, &d);
         }
         let tail: f32 = row_rest.iter().zip(x_rest).map(|(w, x)| f32::from(*w) * x).sum();
         *out = map(|i| (a[i] + b[i]) + (c[i] + d[i])).iter().sum::<f32>() + tail;
     }
+}
+
+/// Bytes that one turn of their loop takes.
+const STEP: usize = 4 * LANES;
+
+/// One vector of sums with one vector of products more.
+#[inline(always)]
+fn products<S: Simd>(row: &[i8; STEP], x: &[f32; STEP], from: usize, sum: &Lanes) -> Lanes {
+    map(|i| mul_add::<S>(f32::from(row[from + i]), x[from + i], sum[i]))
 }
 
 /// Numbers that are unpacked at a time, into the first cache, by a loop that every compiler turns into vector instructions.
