@@ -81,7 +81,7 @@ mod tests {
         awake(|| {
             for_each(0..100, |i| {
                 let _ = sum.fetch_add(i, Ordering::Relaxed);
-            })
+            });
         });
         assert_eq!(sum.into_inner(), 4950);
     }
@@ -105,7 +105,7 @@ mod tests {
                         awake(|| {
                             for_each(0..20, |i| {
                                 let _ = sum.fetch_add(i, Ordering::Relaxed);
-                            })
+                            });
                         });
                         assert_eq!(sum.into_inner(), 190);
                     }
