@@ -57,6 +57,14 @@ impl<B: RwkvBackend> Rwkv<B> {
             })
         });
         let blocks = blocks.collect::<Option<Vec<_>>>()?;
+        let width = self.emb.shape()[1];
+        let fits = state.layers.iter().zip(&blocks).all(|(layer, block)| {
+            [layer.att_x.dims(), layer.ffn_x.dims()] == [[batch, width]; 2]
+                && layer.memory.dims() == [batch, 3, block.att[0].rows()]
+        });
+        if !fits {
+            return None;
+        }
         let x = self.embed(token.clone().unsqueeze_dim(1), &mut NoHook).squeeze_dim::<2>(1);
         if x.dtype() != DType::F32 {
             return None;
@@ -127,6 +135,9 @@ mod tests {
         let mut halving = packed(&config);
         halving.set_rescale_every(Precision::F16.rescale_every());
         assert!(!at_once(&halving, 1), "a stream that is halved");
+        let other = Rwkv::<Flex>::new(&RwkvConfig { dim_att: 24, ..config.clone() }, 1, &Default::default());
+        let token = Tensor::zeros([1], &other.device());
+        assert!(packed(&config).step_at_once(&token, &other.zero_state(1)).is_none(), "a state of another shape");
         for mixers in [
             Mixers { tied_head: true, ..Mixers::default() },
             Mixers { tiny_attention: Some(TinyAttentionSettings { size: 3, layer: 0 }), ..Mixers::default() },

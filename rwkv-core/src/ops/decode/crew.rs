@@ -31,7 +31,8 @@ pub(super) trait Work {
 impl Crew {
     /// A crew for phases of so many portions.
     pub fn new(portions: Vec<u32>) -> Self {
-        Self { ticket: AtomicU64::new(0), done: AtomicUsize::new(0), portions }
+        // No portion is left: nobody begins before the driver has opened the first phase.
+        Self { ticket: AtomicU64::new(u64::from(u32::MAX)), done: AtomicUsize::new(0), portions }
     }
 
     /// Goes through all phases. Exactly one thread must.
@@ -159,6 +160,25 @@ mod tests {
         for helpers in [1, 2, 5] {
             assert_eq!(run(500, helpers), alone, "{helpers} helpers");
         }
+    }
+
+    #[test]
+    fn helpers_that_come_first_wait_for_the_driver() {
+        struct Counts<'a>(&'a AtomicUsize);
+        impl Work for Counts<'_> {
+            fn prepare(&mut self, _: usize) {}
+            fn portion(&mut self, _: usize, _: usize) {
+                self.0.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        let (crew, count) = (Crew::new(vec![3; 4]), AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            scope.spawn(|| crew.help(&mut Counts(&count)));
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            assert_eq!(count.load(Ordering::Relaxed), 0);
+            crew.drive(&mut Counts(&count));
+        });
+        assert_eq!(count.into_inner(), 12);
     }
 
     #[test]
