@@ -102,9 +102,13 @@ impl<'a, B: RwkvBackend> LayerRestarts<'a, B> {
         Self { rows: (self.rows.0 + start, count), ..self }
     }
 
-    /// The memory where a sequence starts.
-    fn fresh_memory(&self) -> Tensor<B, 3> {
-        self.fresh.memory.clone().narrow(1, self.rows.0, self.rows.1)
+    /// The memory before an input at which some rows start anew.
+    fn cut_memory(&self, memory: Tensor<B, 3>, cut: &Cut<B>) -> Tensor<B, 3> {
+        let fresh = self.fresh.memory.clone().narrow(1, self.rows.0, self.rows.1);
+        let grew = fresh.dims()[1] != memory.dims()[1];
+        let kept = memory * cut.goes_on.clone().unsqueeze_dim(2);
+        // In a memory that grows zeros stand for nothing, and a fresh one is all zeros.
+        if grew { kept } else { kept + fresh * cut.starts_anew().unsqueeze_dim(2) }
     }
 
     /// The time-mix's last input where a sequence starts.
@@ -165,8 +169,7 @@ impl<'a, B: RwkvBackend> LayerRestarts<'a, B> {
         let mut outputs = Vec::new();
         for (start, end, cut) in self.pieces(time) {
             if let Some(cut) = cut {
-                let fresh = self.fresh_memory();
-                state = state * cut.goes_on.clone().unsqueeze_dim(2) + fresh * cut.starts_anew().unsqueeze_dim(2);
+                state = self.cut_memory(state, cut);
             }
             let piece = |x: &Tensor<B, 3>| x.clone().narrow(1, start, end - start);
             let (y, after) = wkv(time_decay.clone(), time_first.clone(), piece(k), piece(v), state);
@@ -189,12 +192,8 @@ impl<'a, B: RwkvBackend> LayerRestarts<'a, B> {
         let mut outputs = Vec::new();
         for (start, end, cut) in self.pieces(time) {
             if let Some(cut) = cut {
-                let (goes_on, anew) = (cut.goes_on.clone().unsqueeze_dim(2), cut.starts_anew().unsqueeze_dim(2));
                 last = last * cut.goes_on.clone() + self.fresh_att_x() * cut.starts_anew();
-                let fresh = self.fresh_memory();
-                let grew = fresh.dims()[1] != memory.dims()[1];
-                // In a memory that grows zeros stand for nothing, and a fresh one is all zeros.
-                memory = if grew { memory * goes_on } else { memory * goes_on + fresh * anew };
+                memory = self.cut_memory(memory, cut);
             }
             let (y, next, after) = mix(x.clone().narrow(1, start, end - start), last, memory);
             outputs.push(y);
@@ -216,8 +215,7 @@ impl<'a, B: RwkvBackend> LayerRestarts<'a, B> {
         let mut outputs = Vec::new();
         for (start, end, cut) in self.pieces(q.dims()[1]) {
             if let Some(cut) = cut {
-                state = state * cut.goes_on.clone().unsqueeze_dim(2)
-                    + self.fresh_memory() * cut.starts_anew().unsqueeze_dim(2);
+                state = self.cut_memory(state, cut);
             }
             let piece = |x: &Tensor<B, 3>| x.clone().narrow(1, start, end - start);
             let (y, after) = attend(piece(&q), piece(&k), piece(&v), state);

@@ -1,7 +1,7 @@
 //! Other mixers in the shell: against transformers, in both modes, and with several texts in a row.
 
 use crate::support::fixture::Fixture;
-use crate::support::{assert_close, through_divisions, values};
+use crate::support::{assert_close, through_softmax, values};
 use burn::backend::Autodiff;
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::tensor::backend::AutodiffBackend;
@@ -63,7 +63,7 @@ fn the_transformer_is_gpt_neox<B: RwkvBackend>(device: &B::Device) {
             }
             _ => want,
         };
-        assert_close(&name, &got, &want, through_divisions::<B>(device));
+        assert_close(&name, &got, &want, through_softmax::<B>(device));
     }
 }
 

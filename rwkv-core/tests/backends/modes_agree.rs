@@ -1,7 +1,7 @@
 //! Time-parallel and recurrent mode: the same outputs, states and gradients for any split of a sequence.
 
 use crate::support::fixture::Fixture;
-use crate::support::{assert_close, meaning, through_divisions, values};
+use crate::support::{assert_close, meaning, values};
 use burn::backend::Autodiff;
 use burn::tensor::{DType, Int, Tensor, TensorData};
 use proptest::prelude::*;
@@ -81,7 +81,9 @@ fn splits_give_the_same_gradients<B: RwkvBackend>(device: &B::Device) {
         // The loss weighs the final state as well.
         for layer in &state.layers {
             let wkv = layer.memory.clone();
-            loss = loss + layer.att_x.clone().sum() + (wkv.clone().narrow(1, 0, 1) / wkv.narrow(1, 1, 1)).sum();
+            // Not `a / b`: the gradient of Burn's quotient multiplies with NdArray's estimate of a reciprocal.
+            let (a, b) = (wkv.clone().narrow(1, 0, 1), wkv.narrow(1, 1, 1));
+            loss = loss + layer.att_x.clone().sum() + (a * (b.ones_like() / b)).sum();
         }
         let grads = loss.backward();
         let mut found = vec![("initial state".to_owned(), values(leaf.grad(&grads).expect("tracked")))];
@@ -107,7 +109,7 @@ fn splits_give_the_same_gradients<B: RwkvBackend>(device: &B::Device) {
         for ((name, want), (_, got)) in whole.iter().zip(gradients(&cuts)) {
             assert!(want.iter().any(|x| x.abs() > 1e-4), "{name} has a gradient");
             // (a, b, p) of an initial state is a leaf here: its three gradients are unique.
-            assert_close(&format!("{cuts:?}: {name}"), &got, want, through_divisions::<B>(device));
+            assert_close(&format!("{cuts:?}: {name}"), &got, want, 1e-4);
         }
     }
 }

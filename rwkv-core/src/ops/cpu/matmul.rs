@@ -31,6 +31,11 @@ impl<'a> Matrix<'a> {
         self.rows
     }
 
+    /// How many columns it has.
+    pub fn width(&self) -> usize {
+        self.columns
+    }
+
     /// The same numbers, transposed.
     pub fn transposed(self) -> Self {
         let Self { numbers, rows, columns, row_stride, column_stride } = self;

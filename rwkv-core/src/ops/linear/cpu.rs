@@ -10,35 +10,36 @@ pub(in crate::ops) fn forward<B: CpuBackend>(x: FloatTensor<B>, weight: FloatTen
     if !both_f32(&x, &weight) {
         return portable::forward::<B>(x, weight);
     }
-    let device = B::float_device(&x);
-    let ([count, inputs], [_, outputs]) = (x.shape().dims(), weight.shape().dims());
-    let (x, weight) = (read::<B>(x), read::<B>(weight));
-    let y = multiply(Matrix::new(x.as_ref(), inputs), Matrix::new(weight.as_ref(), outputs));
-    write::<B>(y, [count, outputs], DType::F32, &device)
+    product::<B>(x, weight, |x, weight| [x, weight])
 }
 
 pub(in crate::ops) fn backward_x<B: CpuBackend>(weight: FloatTensor<B>, grad: FloatTensor<B>) -> FloatTensor<B> {
     if !both_f32(&weight, &grad) {
         return portable::backward_x::<B>(weight, grad);
     }
-    let device = B::float_device(&grad);
-    let ([count, outputs], [inputs, _]) = (grad.shape().dims(), weight.shape().dims());
-    let (weight, grad) = (read::<B>(weight), read::<B>(grad));
-    let to_x = multiply(Matrix::new(grad.as_ref(), outputs), Matrix::new(weight.as_ref(), outputs).transposed());
-    write::<B>(to_x, [count, inputs], DType::F32, &device)
+    product::<B>(weight, grad, |weight, grad| [grad, weight.transposed()])
 }
 
 pub(in crate::ops) fn backward_weight<B: CpuBackend>(x: FloatTensor<B>, grad: FloatTensor<B>) -> FloatTensor<B> {
     if !both_f32(&x, &grad) {
         return portable::backward_weight::<B>(x, grad);
     }
-    let device = B::float_device(&grad);
-    let ([_, inputs], [_, outputs]) = (x.shape().dims(), grad.shape().dims());
-    let (x, grad) = (read::<B>(x), read::<B>(grad));
-    let to_weight = multiply(Matrix::new(x.as_ref(), inputs).transposed(), Matrix::new(grad.as_ref(), outputs));
-    write::<B>(to_weight, [inputs, outputs], DType::F32, &device)
+    product::<B>(x, grad, |x, grad| [x.transposed(), grad])
 }
 
 fn both_f32(a: &impl TensorMetadata, b: &impl TensorMetadata) -> bool {
     a.dtype() == DType::F32 && b.dtype() == DType::F32
+}
+
+/// The product of the factors that `arrange` makes of two matrices.
+fn product<B: CpuBackend>(
+    a: FloatTensor<B>,
+    b: FloatTensor<B>,
+    arrange: impl for<'a> FnOnce(Matrix<'a>, Matrix<'a>) -> [Matrix<'a>; 2],
+) -> FloatTensor<B> {
+    let device = B::float_device(&a);
+    let [[_, width_of_a], [_, width_of_b]] = [a.shape().dims(), b.shape().dims()];
+    let (a, b) = (read::<B>(a), read::<B>(b));
+    let [left, right] = arrange(Matrix::new(a.as_ref(), width_of_a), Matrix::new(b.as_ref(), width_of_b));
+    write::<B>(multiply(left, right), [left.height(), right.width()], DType::F32, &device)
 }
