@@ -35,14 +35,14 @@ fn averages_and_weights<B: RwkvBackend>(layer: &LayerState<B>) -> Vec<f64> {
 }
 
 fn a_step_at_once_is_a_step<B: RwkvBackend>(device: &B::Device) {
+    if !B::PACKS_WEIGHTS {
+        return; // it has no such operation: both would be the same
+    }
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("model.safetensors");
     checkpoint::save(&stirred::<B>(&config(), device), &path).expect("written");
     for precision in Precision::ALL {
-        let Ok(model): Result<Rwkv<B>, _> = checkpoint::load_in(&path, precision, device) else {
-            assert!(!B::PACKS_WEIGHTS, "a CPU holds every precision");
-            continue;
-        };
+        let model: Rwkv<B> = checkpoint::load_in(&path, precision, device).expect("a CPU holds every precision");
         for batch in [1, 2, 4, 5] {
             let (mut once, mut apart) = (model.zero_state(batch), model.zero_state(batch));
             for t in 0..6 {
