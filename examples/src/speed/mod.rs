@@ -168,6 +168,8 @@ struct Outcome {
     /// Bytes of the weights that a token reads.
     decode_bytes_per_token: usize,
     decode_gb_per_second: f64,
+    /// Bytes of all weights, the embeddings among them.
+    weight_bytes: usize,
     /// The largest that the process ever was in main memory; nothing where the system does not tell.
     peak_memory_bytes: Option<u64>,
 }
@@ -216,6 +218,7 @@ fn speed<B: RwkvBackend>(args: &Args, device: B::Device) -> Result<(), Failure> 
         decode_tokens_per_second: args.tokens as f64 / decode_seconds,
         decode_bytes_per_token: bytes,
         decode_gb_per_second: 1e-9 * (bytes * args.tokens) as f64 / decode_seconds,
+        weight_bytes: bytes + head * embedding_size(args.dtype),
         peak_memory_bytes: peak_memory(),
     };
     report::print(args.json, &outcome, table(&outcome))
@@ -252,6 +255,11 @@ fn read_per_token(config: &RwkvConfig, precision: Precision) -> usize {
     }
 }
 
+/// Bytes of a number in the table of embeddings, which is never `int8`.
+fn embedding_size(precision: Precision) -> usize {
+    if precision == Precision::F32 { 4 } else { 2 }
+}
+
 /// The process's largest resident size so far, as Linux reports it.
 fn peak_memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
@@ -282,10 +290,11 @@ fn table(outcome: &Outcome) -> String {
         "{num_params} parameters, {dtype}, loaded in {load_seconds:.2} s\n\
          prefill  {:>9.1} tokens/s  {:>8.1} GFLOP/s\n\
          decode   {:>9.1} tokens/s  {:>8.1} GB/s of weights\n\
-         peak memory {memory}",
+         peak memory {memory}, of which the weights are {:.0} MB",
         outcome.prefill_tokens_per_second,
         outcome.prefill_gflop_per_second,
         outcome.decode_tokens_per_second,
         outcome.decode_gb_per_second,
+        1e-6 * outcome.weight_bytes as f64,
     )
 }

@@ -14,6 +14,9 @@ use burn::tensor::{DType, Tensor, TensorData};
 /// Rows of a matrix that are transposed together: one cache line of the result.
 const ROWS: usize = 16;
 
+/// Bytes of a packed matrix that are read from the file before the memory behind them goes back to the system.
+const READ_AHEAD: usize = 1 << 20;
+
 impl Checkpoint {
     /// The model, with `f32` weights.
     ///
@@ -27,7 +30,7 @@ impl Checkpoint {
     }
 
     /// The model with weights of this precision, to run: packed where tensors are in main memory, tensors of that dtype
-    /// elsewhere. Memory is as for [`Self::model`].
+    /// elsewhere. Packed weights take memory for the model and a mebibyte of the file, tensors as for [`Self::model`].
     ///
     /// # Errors
     /// [`Error::Tensor`] when a parameter of the model is not in the file, [`Error::Config`] when the backend or its
@@ -107,23 +110,26 @@ impl Checkpoint {
         // Bytes with one scale would cost rare tokens their embeddings.
         let of_table = if packing == Packing::Int8 { Packing::Bf16 } else { packing };
         model.emb.pack(self.pack(of_table, "emb.weight")?);
-        self.release("emb.weight");
         for (name, projection) in model.projections_mut() {
             projection.pack(self.pack(packing, &name)?);
-            self.release(&name);
         }
         self.fill(model, DType::F32, 0)
     }
 
-    /// A matrix, read and packed row by row.
+    /// A matrix, read and packed row by row; the file's pages are let go on the way.
     fn pack(&self, packing: Packing, name: &str) -> Result<PackedMatrix> {
         let stored = self.tensor(name).ok_or_else(|| self.lacks(name))?;
         let &[rows, columns] = stored.shape else { return Err(self.lacks(name)) };
         let row_bytes = columns * stored.dtype.size();
-        let mut worst = None;
+        let (mut worst, mut kept) = (None, 0);
         let packed = PackedMatrix::pack(packing, rows, columns, |row, out| {
-            stored.dtype.decode(&stored.bytes[row * row_bytes..][..row_bytes], out);
+            let bytes = row * row_bytes..(row + 1) * row_bytes;
+            stored.dtype.decode(&stored.bytes[bytes.clone()], out);
             worst = worst.or_else(|| out.iter().copied().find(|&value| !packing.holds(value)));
+            if bytes.end - kept >= READ_AHEAD || row + 1 == rows {
+                self.release_part(name, kept..bytes.end);
+                kept = bytes.end;
+            }
         });
         match worst {
             None => Ok(packed),

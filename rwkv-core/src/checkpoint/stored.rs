@@ -151,8 +151,14 @@ impl Checkpoint {
 
     /// Tells the system that a tensor's numbers have been used, so that loading does not pile up the file in memory.
     pub(super) fn release(&self, name: &str) {
+        self.release_part(name, 0..usize::MAX);
+    }
+
+    /// [`Self::release`] for some of a tensor's bytes.
+    pub(super) fn release_part(&self, name: &str, part: Range<usize>) {
         if let Some(Stored { data: Data::InFile { file, range }, .. }) = self.tensors.get(name) {
-            self.files[*file].release(range);
+            let at = |offset: usize| range.start.saturating_add(offset).min(range.end);
+            self.files[*file].release(&(at(part.start)..at(part.end)));
         }
     }
 

@@ -6,7 +6,7 @@
 //! - a **definition** in plain tensor operations, differentiable on every backend: the oracle;
 //! - a **portable body**, the trait's default, with the analytic backward pass, also in plain tensor operations;
 //! - an **implementation per backend**: native CPU kernels for `Flex` and `NdArray` for all of them, CubeCL kernels for
-//!   wgpu and CUDA for [`wkv`](wkv::wkv).
+//!   wgpu and CUDA for all but the products, which are Burn's there.
 //!
 //! `Autodiff<B>` records the analytic backward pass of `B` (`autodiff.rs`); `Fusion<B>` forwards WKV to `B` and fuses the
 //! plain operations of the others.
@@ -32,6 +32,8 @@ pub mod auxiliary;
 #[cfg(feature = "cpu")]
 mod cpu;
 pub mod cross_entropy;
+#[cfg(feature = "cube")]
+mod cube;
 pub mod decode;
 pub mod gate;
 pub mod head_loss;

@@ -19,4 +19,6 @@ mod recurrent_mixers;
 mod states;
 mod tiny_attention;
 mod training;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+mod wkv_chunks;
 mod wkv_parity;

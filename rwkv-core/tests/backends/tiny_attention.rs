@@ -10,7 +10,7 @@ use rwkv_core::model::{Mixers, TinyAttentionSettings};
 use rwkv_core::ops::RwkvBackend;
 use std::collections::HashMap;
 
-const TIME: usize = 150;
+const TIME: usize = 130;
 const WIDTH: usize = 16;
 const SIZE: usize = 5;
 
@@ -36,7 +36,8 @@ fn linear_tiny_attention_is_its_formula<B: RwkvBackend>(device: &B::Device) {
     let tokens: Vec<i32> = (0..TIME as i32).map(|i| (i * i + 5 * i) % 13).collect();
     let tokens = Tensor::from_data(TensorData::new(tokens, [1, TIME]), device);
 
-    for pieces in [vec![TIME], vec![100, 1, 49], vec![64, 64, 22]] {
+    // Few different lengths, because a GPU backend tunes its products for each.
+    for pieces in [vec![TIME], vec![64, 1, 65]] {
         let mut seen = HashMap::<String, Vec<f64>>::new();
         let (mut state, mut start) = (model.zero_state(1), 0);
         for length in pieces {

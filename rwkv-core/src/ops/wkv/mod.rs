@@ -31,7 +31,7 @@ pub(super) mod autodiff;
 #[cfg(feature = "cpu")]
 pub(super) mod cpu;
 #[cfg(feature = "cube")]
-mod cube;
+pub mod cube;
 pub mod definition;
 pub mod derivation {
     #![doc = include_str!("../../../docs/wkv.md")]

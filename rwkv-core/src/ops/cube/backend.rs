@@ -1,0 +1,100 @@
+//! [`RwkvBackend`] for every CubeCL runtime.
+
+use crate::ops::adam::AdamStep;
+use crate::ops::wkv::{self, WkvForward, WkvGradients, WkvInputs, WkvSaved};
+use crate::ops::{RwkvBackend, adam, cross_entropy, gate, layer_norm, squared_relu, token_shift};
+use burn_cubecl::tensor::CubeTensor;
+use burn_cubecl::{BoolElement, CubeBackend, CubeRuntime, FloatElement, IntElement};
+
+impl<R, F, I, BT> RwkvBackend for CubeBackend<R, F, I, BT>
+where
+    R: CubeRuntime,
+    F: FloatElement,
+    I: IntElement,
+    BT: BoolElement,
+{
+    fn max_tensor_bytes(device: &Self::Device) -> usize {
+        let page = R::client(device).properties().memory.max_page_size;
+        usize::try_from(page).unwrap_or(usize::MAX)
+    }
+
+    fn wkv_forward(inputs: WkvInputs<Self>, with_lse: bool) -> WkvForward<Self> {
+        let chunk = wkv::cube::chunk_length(&inputs.k);
+        wkv::cube::forward(inputs, with_lse, chunk)
+    }
+
+    fn wkv_backward(saved: WkvSaved<Self>, gy: CubeTensor<R>, adjoint: CubeTensor<R>) -> WkvGradients<Self> {
+        let chunk = wkv::cube::chunk_length(&saved.inputs.k);
+        wkv::cube::backward(saved, gy, adjoint, chunk)
+    }
+
+    fn token_shift_forward(x: CubeTensor<R>, last: CubeTensor<R>, mu: CubeTensor<R>) -> CubeTensor<R> {
+        token_shift::cube::forward(x, last, mu)
+    }
+
+    fn token_shift_backward(
+        x: CubeTensor<R>,
+        last: CubeTensor<R>,
+        mu: CubeTensor<R>,
+        grad: CubeTensor<R>,
+    ) -> [CubeTensor<R>; 3] {
+        token_shift::cube::backward(x, last, mu, grad)
+    }
+
+    fn layer_norm_forward(x: CubeTensor<R>, weight: CubeTensor<R>, bias: CubeTensor<R>, epsilon: f64) -> CubeTensor<R> {
+        layer_norm::cube::forward(x, weight, bias, epsilon)
+    }
+
+    fn layer_norm_backward(
+        x: CubeTensor<R>,
+        weight: CubeTensor<R>,
+        grad: CubeTensor<R>,
+        epsilon: f64,
+    ) -> [CubeTensor<R>; 3] {
+        layer_norm::cube::backward(x, weight, grad, epsilon)
+    }
+
+    fn gate_forward(r: CubeTensor<R>, y: CubeTensor<R>) -> CubeTensor<R> {
+        gate::cube::forward(r, y)
+    }
+
+    fn gate_backward(r: CubeTensor<R>, y: CubeTensor<R>, grad: CubeTensor<R>) -> [CubeTensor<R>; 2] {
+        gate::cube::backward(r, y, grad)
+    }
+
+    fn squared_relu_forward(x: CubeTensor<R>) -> CubeTensor<R> {
+        squared_relu::cube::forward(x)
+    }
+
+    fn squared_relu_backward(x: CubeTensor<R>, grad: CubeTensor<R>) -> CubeTensor<R> {
+        squared_relu::cube::backward(x, grad)
+    }
+
+    fn cross_entropy_forward(
+        logits: CubeTensor<R>,
+        targets: CubeTensor<R>,
+        _l2_wrap: f32,
+    ) -> (CubeTensor<R>, CubeTensor<R>) {
+        cross_entropy::cube::forward(logits, targets)
+    }
+
+    fn cross_entropy_backward(
+        logits: CubeTensor<R>,
+        targets: CubeTensor<R>,
+        lse: CubeTensor<R>,
+        grad: CubeTensor<R>,
+        l2_wrap: f32,
+    ) -> CubeTensor<R> {
+        cross_entropy::cube::backward(logits, targets, lse, grad, l2_wrap)
+    }
+
+    fn adam_step(
+        param: CubeTensor<R>,
+        grad: CubeTensor<R>,
+        first: CubeTensor<R>,
+        second: CubeTensor<R>,
+        step: &AdamStep,
+    ) -> [CubeTensor<R>; 3] {
+        adam::cube::step::<R, F, I, BT>(param, grad, first, second, step)
+    }
+}
