@@ -1,5 +1,6 @@
 //! What training adds, on every backend: texts side by side in one row, the loss in chunks, Adam's update.
 
+use crate::support::fixture::Fixture;
 use crate::support::{assert_close, meaning, tensor, values};
 use burn::backend::Autodiff;
 use burn::module::AutodiffModule;
@@ -12,7 +13,6 @@ use rwkv_core::model::{NoHook, Restarts, Rwkv};
 use rwkv_core::ops::RwkvBackend;
 use rwkv_core::ops::adam::{AdamStep, adam};
 use rwkv_core::ops::head_loss::head_loss;
-use std::path::Path;
 
 fn random(rng: &mut StdRng, n: usize) -> Vec<f64> {
     (0..n).map(|_| f64::from(rng.random_range(-1.0f32..1.0))).collect()
@@ -24,7 +24,7 @@ fn ids<B: RwkvBackend>(ids: &[i32], rows: usize, device: &B::Device) -> Tensor<B
 
 /// Two rows of nine tokens: the first starts anew at 2 and 5, the second at 0, 5 and 8. Each text must be as if alone.
 fn texts_in_one_row_do_not_see_each_other<B: RwkvBackend>(device: &B::Device) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/model.safetensors");
+    let path = Fixture::path("model");
     let model: Rwkv<B> = checkpoint::load(&path, device).expect("loads");
     let tokens: Vec<i32> = (0..18).map(|i| (i * 7 + 3) % 11).collect();
     // A state that is not empty, to start anew from, and another one to come from.
@@ -102,7 +102,7 @@ fn only_what_asks_gets_a_gradient<B: RwkvBackend>(device: &B::Device) {
     let targets = Tensor::<Autodiff<B>, 1, Int>::from_data(TensorData::new(vec![0, 1], [2]), device);
     let grads = head_loss(x.clone(), head.clone(), targets, None, 0.0, 1).backward();
     assert!(x.grad(&grads).is_some() && head.grad(&grads).is_none());
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/model.safetensors");
+    let path = Fixture::path("model");
     let model: Rwkv<Autodiff<B>> = checkpoint::load(&path, device).expect("loads");
     let inner = model.valid();
     let (x, _) = inner.hidden(ids::<B>(&[1, 2], 1, device), inner.zero_state(1), None, &mut NoHook);

@@ -10,8 +10,10 @@ pub struct Fixture {
 }
 
 impl Fixture {
+    /// Where the file is: in the package that cargo runs, or that a bundle names (`benches/bundle.sh`).
     pub fn path(name: &str) -> PathBuf {
-        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(format!("{name}.safetensors"))
+        let package = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+        PathBuf::from(package).join("tests/fixtures").join(format!("{name}.safetensors"))
     }
 
     pub fn open(name: &str) -> Self {

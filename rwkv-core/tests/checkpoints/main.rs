@@ -1,9 +1,0 @@
-//! Checkpoints: every published kind comes in, ours go out, and what does not fit is refused by name.
-#![cfg(feature = "flex")]
-
-mod conversions;
-mod foreign;
-#[cfg(feature = "hub")]
-mod hub;
-mod own;
-mod support;
