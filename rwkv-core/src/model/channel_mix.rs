@@ -68,12 +68,12 @@ impl<B: RwkvBackend> ChannelMix<B> {
         restarts: Option<LayerRestarts<'_, B>>,
         mut at: impl FnMut(&str, Tensor<B, 3>) -> Tensor<B, 3>,
     ) -> (Tensor<B, 3>, Tensor<B, 2>) {
-        let shifted = |mu: &Param<Tensor<B, 3>>| match &restarts {
-            None => token_shift(x.clone(), last.clone(), mu.val()),
-            Some(restarts) => restarts.token_shift(&x, last.clone(), mu.val(), restarts.fresh_ffn_x()),
+        let mu = [&self.time_mix_k, &self.time_mix_r].map(Param::val);
+        let [x_k, x_r] = match &restarts {
+            None => token_shift(x.clone(), last, mu),
+            Some(restarts) => restarts.token_shift(&x, last, mu, restarts.fresh_ffn_x()),
         };
-        let x_k = at("shift_k", shifted(&self.time_mix_k));
-        let x_r = at("shift_r", shifted(&self.time_mix_r));
+        let (x_k, x_r) = (at("shift_k", x_k), at("shift_r", x_r));
         let k = at("key", self.key.forward(x_k));
         let r = at("receptance", self.receptance.forward(x_r));
         let value = at("value", self.value.forward(squared_relu(k)));

@@ -122,15 +122,16 @@ impl<'a, B: RwkvBackend> LayerRestarts<'a, B> {
     }
 
     /// [`token_shift`] in pieces, where rows start anew from `fresh`, `[1, C]`.
-    pub(super) fn token_shift(
+    pub(super) fn token_shift<const N: usize>(
         &self,
         x: &Tensor<B, 3>,
         last: Tensor<B, 2>,
-        mu: Tensor<B, 3>,
+        mu: [Tensor<B, 3>; N],
         fresh: Tensor<B, 2>,
-    ) -> Tensor<B, 3> {
+    ) -> [Tensor<B, 3>; N] {
         let [batch, time, width] = x.dims();
-        let pieces = self.pieces(time).into_iter().map(|(start, end, cut)| {
+        let mut outputs = [(); N].map(|()| Vec::new());
+        for (start, end, cut) in self.pieces(time) {
             let last = match start {
                 0 => last.clone(),
                 _ => x.clone().narrow(1, start - 1, 1).reshape([batch, width]).cast(last.dtype()),
@@ -139,9 +140,10 @@ impl<'a, B: RwkvBackend> LayerRestarts<'a, B> {
                 Some(cut) => last * cut.goes_on.clone() + fresh.clone() * cut.starts_anew(),
                 None => last,
             };
-            token_shift(x.clone().narrow(1, start, end - start), last, mu.clone())
-        });
-        Tensor::cat(pieces.collect(), 1)
+            let pieces = token_shift(x.clone().narrow(1, start, end - start), last, mu.clone());
+            outputs.iter_mut().zip(pieces).for_each(|(output, piece)| output.push(piece));
+        }
+        outputs.map(|pieces| Tensor::cat(pieces, 1))
     }
 
     /// Which text of its row an input belongs to, `[B, T]`: 0 for the one that goes on, then 1, 2, ….

@@ -4,6 +4,7 @@ use super::RwkvBackend;
 use super::head_loss::{HeadLossInputs, chunked};
 use super::linear;
 use super::packed::PackedMatrix;
+use super::token_shift;
 use super::wkv::{self, WkvForward, WkvInputs};
 use burn::backend::Autodiff;
 use burn::backend::autodiff::NodeId;
@@ -31,12 +32,12 @@ impl<B: RwkvBackend, C: CheckpointStrategy> RwkvBackend for Autodiff<B, C> {
         wkv::autodiff::forward(inputs, with_lse)
     }
 
-    fn token_shift_forward(x: FloatTensor<Self>, last: FloatTensor<Self>, mu: FloatTensor<Self>) -> FloatTensor<Self> {
-        let saved = (x.primitive.clone(), last.primitive.clone(), mu.primitive.clone());
-        let out = B::token_shift_forward(saved.0.clone(), saved.1.clone(), saved.2.clone());
-        record::<B, C, _, _>([x, last, mu], out, saved, |(x, last, mu), grad| {
-            B::token_shift_backward(x, last, mu, grad)
-        })
+    fn token_shift_forward(
+        x: FloatTensor<Self>,
+        last: FloatTensor<Self>,
+        mu: Vec<FloatTensor<Self>>,
+    ) -> Vec<FloatTensor<Self>> {
+        token_shift::autodiff::forward::<B, C>(x, last, mu)
     }
 
     fn layer_norm_forward(

@@ -51,6 +51,7 @@ use burn::tensor::{DType, FloatDType, Tensor, TensorMetadata, TensorPrimitive};
 use decode::{DecodeInputs, DecodeOutputs};
 use head_loss::HeadLossInputs;
 use packed::PackedMatrix;
+use token_shift::TokenShiftGradients;
 use wkv::{WkvForward, WkvGradients, WkvInputs, WkvSaved};
 
 /// A Burn backend with RWKV's operations.
@@ -94,19 +95,22 @@ pub trait RwkvBackend: Backend {
         wkv::portable::backward(saved, gy, adjoint)
     }
 
-    /// The operation of [`token_shift::token_shift`].
-    fn token_shift_forward(x: FloatTensor<Self>, last: FloatTensor<Self>, mu: FloatTensor<Self>) -> FloatTensor<Self> {
+    /// The operation of [`token_shift::token_shift`]: an output for each of `mu`.
+    fn token_shift_forward(
+        x: FloatTensor<Self>,
+        last: FloatTensor<Self>,
+        mu: Vec<FloatTensor<Self>>,
+    ) -> Vec<FloatTensor<Self>> {
         token_shift::portable::forward::<Self>(x, last, mu)
     }
 
-    /// Gradients of `x`, `last` and `mu`, where `grad` is that of the output.
+    /// Gradients of `x`, `last` and every `μ`; `passed` is each `μ` with the gradient of its output.
     fn token_shift_backward(
         x: FloatTensor<Self>,
         last: FloatTensor<Self>,
-        mu: FloatTensor<Self>,
-        grad: FloatTensor<Self>,
-    ) -> [FloatTensor<Self>; 3] {
-        token_shift::portable::backward::<Self>(x, last, mu, grad)
+        passed: Vec<(FloatTensor<Self>, FloatTensor<Self>)>,
+    ) -> TokenShiftGradients<Self> {
+        token_shift::portable::backward::<Self>(x, last, passed)
     }
 
     /// The operation of [`layer_norm::layer_norm`].

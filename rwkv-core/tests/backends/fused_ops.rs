@@ -53,35 +53,51 @@ fn compare(what: &str, inputs: &[Vec<f64>], weight: &[f64], definition: Definiti
     }
 }
 
+/// One to four blends together, of which a loss may leave some out.
 fn token_shift_matches_f64<B: RwkvBackend>(device: &B::Device) {
+    shift::<B, 3>([true; 3], &SHAPES, device);
+    let few = &SHAPES[..2];
+    shift::<B, 1>([true], few, device);
+    shift::<B, 2>([true; 2], few, device);
+    shift::<B, 3>([false, true, false], few, device);
+    shift::<B, 4>([true; 4], few, device);
+}
+
+fn shift<B: RwkvBackend, const N: usize>(used: [bool; N], shapes: &[[usize; 3]], device: &B::Device) {
     let at = &(device, DType::F32);
-    for [batch, time, width] in SHAPES {
+    for &[batch, time, width] in shapes {
         let mut rng = StdRng::seed_from_u64(1);
         let n = batch * time * width;
-        let inputs = [random(&mut rng, n, 2.0), random(&mut rng, batch * width, 2.0), random(&mut rng, width, 1.5)];
-        let weight = random(&mut rng, n, 1.0);
+        let mut inputs = vec![random(&mut rng, n, 2.0), random(&mut rng, batch * width, 2.0)];
+        inputs.extend((0..N).map(|_| random(&mut rng, width, 1.5)));
+        let weights = used.map(|used| random(&mut rng, n, if used { 1.0 } else { 0.0 }));
         let x = tensor::<Autodiff<B>, 3>(&inputs[0], [batch, time, width], at).require_grad();
         let last = tensor::<Autodiff<B>, 2>(&inputs[1], [batch, width], at).require_grad();
-        let mu = tensor::<Autodiff<B>, 3>(&inputs[2], [1, 1, width], at).require_grad();
-        let out = token_shift(x.clone(), last.clone(), mu.clone());
-        let grads = (out.clone() * tensor(&weight, [batch, time, width], at)).sum().backward();
-        let gradients = vec![
-            values(x.grad(&grads).expect("tracked")),
-            values(last.grad(&grads).expect("tracked")),
-            values(mu.grad(&grads).expect("tracked")),
-        ];
+        let mut given = inputs[2..].iter();
+        let mu: [_; N] = std::array::from_fn(|_| {
+            tensor::<Autodiff<B>, 3>(given.next().expect("as many"), [1, 1, width], at).require_grad()
+        });
+        let outputs = token_shift(x.clone(), last.clone(), mu.clone());
+        let terms = outputs.iter().zip(&weights).zip(used).filter(|(_, used)| *used);
+        let loss = terms.map(|((out, weight), _)| (out.clone() * tensor(weight, [batch, time, width], at)).sum());
+        let grads = loss.reduce(|a, b| a + b).expect("one is used").backward();
+        let mut gradients = vec![values(x.grad(&grads).expect("tracked")), values(last.grad(&grads).expect("tracked"))];
+        gradients.extend(mu.into_iter().zip(used).map(|(mu, used)| match (mu.grad(&grads), used) {
+            (Some(gradient), true) => values(gradient),
+            (None, false) => vec![0.0; width],
+            (found, _) => panic!("a gradient where none belongs, or none where one does: {found:?}"),
+        }));
         let definition = |inputs: &[Vec<f64>]| -> Vec<f64> {
-            (0..n)
-                .map(|i| {
-                    let (row, c) = (i / width, i % width);
-                    let previous =
-                        if row % time == 0 { inputs[1][row / time * width + c] } else { inputs[0][i - width] };
-                    inputs[2][c] * inputs[0][i] + (1.0 - inputs[2][c]) * previous
-                })
-                .collect()
+            let blend = |mu: &Vec<f64>, i: usize| {
+                let (row, c) = (i / width, i % width);
+                let previous = if row % time == 0 { inputs[1][row / time * width + c] } else { inputs[0][i - width] };
+                mu[c] * inputs[0][i] + (1.0 - mu[c]) * previous
+            };
+            inputs[2..].iter().flat_map(|mu| (0..n).map(move |i| blend(mu, i))).collect()
         };
-        let name = format!("token_shift {:?}", [batch, time, width]);
-        compare(&name, &inputs, &weight, &definition, (values(out), gradients));
+        let name = format!("token_shift {used:?} {:?}", [batch, time, width]);
+        let outputs = outputs.into_iter().flat_map(values).collect();
+        compare(&name, &inputs, &weights.concat(), &definition, (outputs, gradients));
     }
 }
 
@@ -264,7 +280,10 @@ fn nan_reaches_the_output<B: RwkvBackend>(device: &B::Device) {
         ("gate", values(gate(rows(), rows()))[3]),
         ("squared_relu", values(squared_relu(rows()))[3]),
         ("layer_norm", values(layer_norm(rows(), ones(), ones(), EPSILON))[0]),
-        ("token_shift", values(token_shift(rows().unsqueeze_dim(0), ones().unsqueeze(), ones().unsqueeze()))[3]),
+        ("token_shift", {
+            let [out] = token_shift(rows().unsqueeze_dim(0), ones().unsqueeze(), [ones().unsqueeze()]);
+            values(out)[3]
+        }),
         ("cross_entropy", values(cross_entropy(rows(), targets.clone(), 0.0))[0]),
     ];
     for (name, value) in checks {

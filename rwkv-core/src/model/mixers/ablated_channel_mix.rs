@@ -135,7 +135,8 @@ impl<B: Backend> Mixer<B> for AblatedChannelMix<B> {
 impl<B: RwkvBackend> AblatedChannelMix<B> {
     fn text(&self, x: Tensor<B, 3>, last: Tensor<B, 2>, at: At<'_, B>) -> (Tensor<B, 3>, Tensor<B, 2>) {
         let shift = self.settings.token_shift;
-        let x_k = at("shift_k", shifted(&self.time_mix_k, shift, &x, &last));
+        let [x_k, x_r] = shifted([&self.time_mix_k, &self.time_mix_r], shift, &x, &last);
+        let x_k = at("shift_k", x_k);
         let k = at("key", self.key.forward(x_k.clone()));
         let k = match (self.settings.activation, &self.up) {
             (Activation::Relu, _) => relu(k),
@@ -147,7 +148,7 @@ impl<B: RwkvBackend> AblatedChannelMix<B> {
         let y = match &self.receptance {
             None => value,
             Some(receptance) => {
-                let x_r = at("shift_r", shifted(&self.time_mix_r, shift, &x, &last));
+                let x_r = at("shift_r", x_r);
                 gate(at("receptance", receptance.forward(x_r)), value)
             }
         };

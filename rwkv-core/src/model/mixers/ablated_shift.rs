@@ -5,7 +5,7 @@ use crate::config::RwkvConfig;
 use crate::error::{Error, Result};
 use crate::model::init::Initializer;
 use crate::ops::RwkvBackend;
-use crate::ops::token_shift::token_shift;
+use crate::ops::token_shift::token_shifts;
 use burn::module::Param;
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
@@ -59,29 +59,41 @@ impl TokenShift {
     }
 }
 
-/// The input of a projection.
+/// The inputs of projections; of one that has no `μ` where others learn theirs, the input itself.
 ///
 /// # Shapes
 /// - `x`: `[B, T, C]`; `last`: `[B, C]`
-pub(super) fn shifted<B: RwkvBackend>(
+pub(super) fn shifted<B: RwkvBackend, const N: usize>(
+    mu: [&Option<Param<Tensor<B, 3>>>; N],
+    shift: TokenShift,
+    x: &Tensor<B, 3>,
+    last: &Tensor<B, 2>,
+) -> [Tensor<B, 3>; N] {
+    let mu = mu.map(|mu| whole(mu, shift, x, last));
+    let present = mu.each_ref().map(Option::is_some);
+    let mut outputs = token_shifts(x.clone(), last.clone(), mu.into_iter().flatten().collect()).into_iter();
+    present.map(|present| present.then(|| outputs.next()).flatten().unwrap_or_else(|| x.clone()))
+}
+
+/// A `μ` for every channel, `[1, 1, C]`; nothing where the token before plays no part.
+fn whole<B: RwkvBackend>(
     mu: &Option<Param<Tensor<B, 3>>>,
     shift: TokenShift,
     x: &Tensor<B, 3>,
     last: &Tensor<B, 2>,
-) -> Tensor<B, 3> {
+) -> Option<Tensor<B, 3>> {
     let width = x.dims()[2];
-    let mu = match (mu, shift) {
+    match (mu, shift) {
         (Some(mu), _) => {
             let mu = mu.val();
             let groups = mu.dims()[2];
             if groups == width {
-                mu
+                Some(mu)
             } else {
-                mu.reshape([groups, 1]).repeat_dim(1, width / groups).reshape([1, 1, width])
+                Some(mu.reshape([groups, 1]).repeat_dim(1, width / groups).reshape([1, 1, width]))
             }
         }
-        (None, TokenShift::Half) => Tensor::full([1, 1, width], 0.5, (&x.device(), last.dtype())),
-        (None, _) => return x.clone(),
-    };
-    token_shift(x.clone(), last.clone(), mu)
+        (None, TokenShift::Half) => Some(Tensor::full([1, 1, width], 0.5, (&x.device(), last.dtype()))),
+        (None, _) => None,
+    }
 }

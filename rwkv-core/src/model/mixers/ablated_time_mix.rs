@@ -237,8 +237,9 @@ impl<B: RwkvBackend> MixesSequences<B> for AblatedTimeMix<B> {
         at: At<'_, B>,
     ) -> (Tensor<B, 3>, Tensor<B, 2>, Tensor<B, 3>) {
         let shift = self.settings.token_shift;
-        let x_k = at("shift_k", shifted(&self.time_mix_k, shift, &x, &last));
-        let x_v = at("shift_v", shifted(&self.time_mix_v, shift, &x, &last));
+        let mu = [&self.time_mix_k, &self.time_mix_v, &self.time_mix_r];
+        let [x_k, x_v, x_r] = shifted(mu, shift, &x, &last);
+        let (x_k, x_v) = (at("shift_k", x_k), at("shift_v", x_v));
         let k = at("key", self.key.forward(x_k));
         let k = match self.settings.key {
             Key::Exp => k,
@@ -252,7 +253,7 @@ impl<B: RwkvBackend> MixesSequences<B> for AblatedTimeMix<B> {
         let y = match &self.receptance {
             None => y,
             Some(receptance) => {
-                let x_r = at("shift_r", shifted(&self.time_mix_r, shift, &x, &last));
+                let x_r = at("shift_r", x_r);
                 let r = at("receptance", receptance.forward(x_r));
                 if self.settings.receptance == Receptance::Tanh { r.tanh() * y } else { gate(r, y) }
             }

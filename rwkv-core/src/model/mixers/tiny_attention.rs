@@ -83,9 +83,10 @@ impl<B: RwkvBackend> TinyAttention<B> {
         shift: TokenShift,
     ) -> (Tensor<B, 3>, Tensor<B, 3>) {
         let (dtype, inside) = (x.dtype(), slots.dtype());
-        let q = self.qq.forward(shifted(&self.time_mix_qq, shift, x, last)).cast(inside);
-        let k = self.kk.forward(shifted(&self.time_mix_kk, shift, x, last)).cast(inside);
-        let v = self.vv.forward(shifted(&self.time_mix_vv, shift, x, last)).cast(inside);
+        let mu = [&self.time_mix_qq, &self.time_mix_kk, &self.time_mix_vv];
+        let [x_q, x_k, x_v] = shifted(mu, shift, x, last);
+        let [q, k, v] =
+            [(&self.qq, x_q), (&self.kk, x_k), (&self.vv, x_v)].map(|(matrix, x)| matrix.forward(x).cast(inside));
         let size = q.dims()[2];
         let positions = cache::next_positions(&slots, x.dims()[1]);
         let slots = cache::append(slots, vec![k, v], positions.clone());

@@ -43,18 +43,17 @@ macro_rules! cpu_operations {
         fn token_shift_forward(
             x: FloatTensor<Self>,
             last: FloatTensor<Self>,
-            mu: FloatTensor<Self>,
-        ) -> FloatTensor<Self> {
+            mu: Vec<FloatTensor<Self>>,
+        ) -> Vec<FloatTensor<Self>> {
             $crate::ops::token_shift::cpu::forward::<Self>(x, last, mu)
         }
 
         fn token_shift_backward(
             x: FloatTensor<Self>,
             last: FloatTensor<Self>,
-            mu: FloatTensor<Self>,
-            grad: FloatTensor<Self>,
-        ) -> [FloatTensor<Self>; 3] {
-            $crate::ops::token_shift::cpu::backward::<Self>(x, last, mu, grad)
+            passed: Vec<(FloatTensor<Self>, FloatTensor<Self>)>,
+        ) -> $crate::ops::token_shift::TokenShiftGradients<Self> {
+            $crate::ops::token_shift::cpu::backward::<Self>(x, last, passed)
         }
 
         fn layer_norm_forward(

@@ -1,6 +1,7 @@
 //! [`RwkvBackend`] for every CubeCL runtime.
 
 use crate::ops::adam::AdamStep;
+use crate::ops::token_shift::TokenShiftGradients;
 use crate::ops::wkv::{self, WkvForward, WkvGradients, WkvInputs, WkvSaved};
 use crate::ops::{RwkvBackend, adam, cross_entropy, gate, layer_norm, squared_relu, token_shift};
 use burn_cubecl::tensor::CubeTensor;
@@ -28,17 +29,16 @@ where
         wkv::cube::backward(saved, gy, adjoint, chunk)
     }
 
-    fn token_shift_forward(x: CubeTensor<R>, last: CubeTensor<R>, mu: CubeTensor<R>) -> CubeTensor<R> {
+    fn token_shift_forward(x: CubeTensor<R>, last: CubeTensor<R>, mu: Vec<CubeTensor<R>>) -> Vec<CubeTensor<R>> {
         token_shift::cube::forward(x, last, mu)
     }
 
     fn token_shift_backward(
         x: CubeTensor<R>,
         last: CubeTensor<R>,
-        mu: CubeTensor<R>,
-        grad: CubeTensor<R>,
-    ) -> [CubeTensor<R>; 3] {
-        token_shift::cube::backward(x, last, mu, grad)
+        passed: Vec<(CubeTensor<R>, CubeTensor<R>)>,
+    ) -> TokenShiftGradients<Self> {
+        token_shift::cube::backward::<R, F, I, BT>(x, last, passed)
     }
 
     fn layer_norm_forward(x: CubeTensor<R>, weight: CubeTensor<R>, bias: CubeTensor<R>, epsilon: f64) -> CubeTensor<R> {

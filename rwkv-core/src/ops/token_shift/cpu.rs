@@ -1,5 +1,6 @@
 //! Token shift on the CPU: one pass over `x` forward, one over `x` and the gradient backward.
 
+use super::TokenShiftGradients;
 use crate::ops::cpu::tensors::{CpuBackend, read, write};
 use crate::ops::cpu::{ROWS, kernel, run, sum_rows};
 use burn::tensor::ops::FloatTensor;
@@ -8,54 +9,74 @@ use burn::tensor::{DType, TensorMetadata};
 pub(in crate::ops) fn forward<B: CpuBackend>(
     x: FloatTensor<B>,
     last: FloatTensor<B>,
-    mu: FloatTensor<B>,
-) -> FloatTensor<B> {
+    mu: Vec<FloatTensor<B>>,
+) -> Vec<FloatTensor<B>> {
     if x.dtype() == DType::F64 {
         return super::portable::forward::<B>(x, last, mu);
     }
     let (shape, dtype, device) = (x.shape(), x.dtype(), B::float_device(&x));
     let [_, time, width] = shape.dims();
-    let [x, last, mu] = [x, last, mu].map(read::<B>);
+    let [x, last] = [x, last].map(read::<B>);
+    let mu: Vec<_> = mu.into_iter().map(read::<B>).collect();
     let tokens = Tokens { x: x.as_ref(), last: last.as_ref(), time, width };
-    let mu = mu.as_ref();
-    let mut out = vec![0.0; tokens.x.len()];
-    run(Blend, tokens.x.len(), out.chunks_mut(ROWS * width).enumerate(), &(tokens, mu));
-    write::<B>(out, shape, dtype, &device)
+    let mu: Vec<&[f32]> = mu.iter().map(AsRef::as_ref).collect();
+    let mut outputs: Vec<_> = mu.iter().map(|_| vec![0.0; tokens.x.len()]).collect();
+    let elements = outputs.len() * tokens.x.len();
+    run(Blend, elements, side_by_side(&mut outputs, ROWS * width).enumerate(), &(tokens, &mu));
+    outputs.into_iter().map(|out| write::<B>(out, shape.clone(), dtype, &device)).collect()
 }
 
 pub(in crate::ops) fn backward<B: CpuBackend>(
     x: FloatTensor<B>,
     last: FloatTensor<B>,
-    mu: FloatTensor<B>,
-    grad: FloatTensor<B>,
-) -> [FloatTensor<B>; 3] {
+    passed: Vec<(FloatTensor<B>, FloatTensor<B>)>,
+) -> TokenShiftGradients<B> {
     if x.dtype() == DType::F64 {
-        return super::portable::backward::<B>(x, last, mu, grad);
+        return super::portable::backward::<B>(x, last, passed);
     }
-    let (shape, device) = (x.shape(), B::float_device(&x));
-    let dtypes = [x.dtype(), last.dtype(), mu.dtype()];
-    let (last_shape, mu_shape) = (last.shape(), mu.shape());
+    let (shape, device, dtypes) = (x.shape(), B::float_device(&x), [x.dtype(), last.dtype()]);
+    let last_shape = last.shape();
+    let of_mu: Vec<_> = passed.iter().map(|(mu, _)| (mu.shape(), mu.dtype())).collect();
     let [_, time, width] = shape.dims();
-    let [x, last, mu, grad] = [x, last, mu, grad].map(read::<B>);
+    let [x, last] = [x, last].map(read::<B>);
+    let passed: Vec<_> = passed.into_iter().map(|(mu, grad)| (read::<B>(mu), read::<B>(grad))).collect();
     let tokens = Tokens { x: x.as_ref(), last: last.as_ref(), time, width };
-    let (mu, grad) = (mu.as_ref(), grad.as_ref());
+    let passed: Vec<Passed<'_>> = passed.iter().map(|(mu, grad)| (mu.as_ref(), grad.as_ref())).collect();
 
-    let mut to_x = vec![0.0; grad.len()];
-    let mut partial = vec![0.0; grad.len().div_ceil(ROWS * width) * width]; // a row of ∂μ per task
-    let tasks = to_x.chunks_mut(ROWS * width).zip(partial.chunks_mut(width)).enumerate();
-    run(Spread, grad.len(), tasks, &(tokens, mu, grad));
+    let mut to_x = vec![0.0; tokens.x.len()];
+    let groups = tokens.x.len().div_ceil(ROWS * width);
+    let mut partial: Vec<_> = passed.iter().map(|_| vec![0.0; groups * width]).collect(); // a row of each ∂μ per task
+    let elements = passed.len() * to_x.len();
+    let tasks = to_x.chunks_mut(ROWS * width).zip(side_by_side(&mut partial, width)).enumerate();
+    run(Spread, elements, tasks, &(tokens, &passed));
 
     let mut to_last = vec![0.0; last.as_ref().len()];
-    for (to_last, grad) in to_last.chunks_mut(width).zip(grad.chunks(time * width)) {
-        for ((to_last, mu), grad) in to_last.iter_mut().zip(mu).zip(grad) {
-            *to_last = (1.0 - mu) * grad;
+    for (mu, grad) in &passed {
+        for (to_last, grad) in to_last.chunks_mut(width).zip(grad.chunks(time * width)) {
+            for ((to_last, mu), grad) in to_last.iter_mut().zip(*mu).zip(grad) {
+                *to_last += (1.0 - mu) * grad;
+            }
         }
     }
-    [
-        write::<B>(to_x, shape, dtypes[0], &device),
-        write::<B>(to_last, last_shape, dtypes[1], &device),
-        write::<B>(sum_rows(&partial, width), mu_shape, dtypes[2], &device),
-    ]
+    let to_mu = partial.iter().zip(of_mu);
+    TokenShiftGradients {
+        x: write::<B>(to_x, shape, dtypes[0], &device),
+        last: write::<B>(to_last, last_shape, dtypes[1], &device),
+        mu: to_mu.map(|(rows, (shape, dtype))| write::<B>(sum_rows(rows, width), shape, dtype, &device)).collect(),
+    }
+}
+
+/// The first chunks of all tensors, then the second ones, and so on.
+fn side_by_side(tensors: &mut [Vec<f32>], size: usize) -> std::vec::IntoIter<Vec<&mut [f32]>> {
+    let mut chunks: Vec<_> = tensors.iter_mut().map(|tensor| tensor.chunks_mut(size)).collect();
+    let mut groups = Vec::new();
+    loop {
+        let group: Vec<_> = chunks.iter_mut().filter_map(Iterator::next).collect();
+        if group.is_empty() {
+            return groups.into_iter();
+        }
+        groups.push(group);
+    }
 }
 
 /// The tokens of all sequences as rows, `b·T + t`.
@@ -79,43 +100,55 @@ impl Tokens<'_> {
     }
 }
 
+/// A `μ` and the gradient of its output.
+type Passed<'a> = (&'a [f32], &'a [f32]);
+
 /// The number of a chunk of rows, and what is written of it.
 type Chunk<T> = (usize, T);
 
-kernel!(Blend = blend<'a, 'b>((Tokens<'a>, &'a [f32]), Chunk<&'b mut [f32]>));
-kernel!(Spread = spread<'a, 'b>((Tokens<'a>, &'a [f32], &'a [f32]), Chunk<(&'b mut [f32], &'b mut [f32])>));
+kernel!(Blend = blend<'a, 'b>((Tokens<'a>, &'a Vec<&'a [f32]>), Chunk<Vec<&'b mut [f32]>>));
+kernel!(Spread = spread<'a, 'b>((Tokens<'a>, &'a Vec<Passed<'a>>), Chunk<(&'b mut [f32], Vec<&'b mut [f32]>)>));
 
-/// `out` of one chunk of rows.
+/// The outputs of one chunk of rows, row by row: what all of them read is in the cache then.
 #[inline(always)]
-fn blend((tokens, mu): &(Tokens<'_>, &[f32]), (chunk, out): Chunk<&mut [f32]>) {
-    let first = chunk * ROWS;
-    for (i, out) in out.chunks_mut(tokens.width).enumerate() {
-        let (x, previous) = tokens.pair(first + i);
-        for (((out, x), previous), mu) in out.iter_mut().zip(x).zip(previous).zip(*mu) {
-            *out = previous + (x - previous) * mu;
+fn blend((tokens, mu): &(Tokens<'_>, &Vec<&[f32]>), (chunk, mut outputs): Chunk<Vec<&mut [f32]>>) {
+    let (width, first) = (tokens.width, chunk * ROWS);
+    for row in 0..outputs[0].len() / width {
+        let (x, previous) = tokens.pair(first + row);
+        for (out, mu) in outputs.iter_mut().zip(mu.iter()) {
+            let out = &mut out[row * width..][..width];
+            for (((out, x), previous), mu) in out.iter_mut().zip(x).zip(previous).zip(*mu) {
+                *out = previous + (x - previous) * mu;
+            }
         }
     }
 }
 
-/// `∂x` of one chunk of rows, and these rows' share of `∂μ`.
+/// `∂x` of one chunk of rows, and these rows' share of every `∂μ`.
 #[inline(always)]
-fn spread((tokens, mu, grad): &(Tokens<'_>, &[f32], &[f32]), (chunk, (to_x, to_mu)): Chunk<(&mut [f32], &mut [f32])>) {
+fn spread(
+    (tokens, passed): &(Tokens<'_>, &Vec<Passed<'_>>),
+    (chunk, (to_x, mut to_mu)): Chunk<(&mut [f32], Vec<&mut [f32]>)>,
+) {
     let (width, first) = (tokens.width, chunk * ROWS);
     for (i, to_x) in to_x.chunks_mut(width).enumerate() {
         let row = first + i;
-        let here = &grad[row * width..][..width];
         let (x, previous) = tokens.pair(row);
-        for (((to_mu, x), previous), here) in to_mu.iter_mut().zip(x).zip(previous).zip(here) {
-            *to_mu += (x - previous) * here;
-        }
-        if (row + 1).is_multiple_of(tokens.time) {
-            for ((to_x, here), mu) in to_x.iter_mut().zip(here).zip(*mu) {
-                *to_x = mu * here;
+        let is_last = (row + 1).is_multiple_of(tokens.time);
+        for ((mu, grad), to_mu) in passed.iter().zip(to_mu.iter_mut()) {
+            let here = &grad[row * width..][..width];
+            for (((to_mu, x), previous), here) in to_mu.iter_mut().zip(x).zip(previous).zip(here) {
+                *to_mu += (x - previous) * here;
             }
-        } else {
-            let next = &grad[(row + 1) * width..][..width];
-            for (((to_x, here), next), mu) in to_x.iter_mut().zip(here).zip(next).zip(*mu) {
-                *to_x = mu * here + (1.0 - mu) * next;
+            if is_last {
+                for ((to_x, here), mu) in to_x.iter_mut().zip(here).zip(*mu) {
+                    *to_x += mu * here;
+                }
+            } else {
+                let next = &grad[(row + 1) * width..][..width];
+                for (((to_x, here), next), mu) in to_x.iter_mut().zip(here).zip(next).zip(*mu) {
+                    *to_x += mu * here + (1.0 - mu) * next;
+                }
             }
         }
     }
