@@ -3,9 +3,22 @@
 #![cfg(all(feature = "flex", target_os = "linux"))]
 
 use burn::backend::Flex;
+use burn::module::{Module, ModuleMapper, Param};
+use burn::tensor::backend::Backend;
+use burn::tensor::{Distribution, Tensor};
 use rwkv_core::checkpoint::{Checkpoint, save};
 use rwkv_core::config::RwkvConfig;
 use rwkv_core::model::{Precision, Rwkv};
+
+/// Random weights: the orthogonal start of large matrices takes minutes.
+struct Randomise;
+
+impl<B: Backend> ModuleMapper<B> for Randomise {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
+        let weights = Tensor::random(param.lazy_shape(), Distribution::Normal(0.0, 0.02), &param.lazy_device());
+        Param::initialized(param.id, weights)
+    }
+}
 
 /// A line of `/proc/self/status`, in bytes.
 fn status(key: &str) -> usize {
@@ -22,7 +35,7 @@ fn loading_takes_the_weights_and_little_more() {
     // 2 × 25 MB of embeddings and head, in which one tensor's bytes would show, and 11 MB of layers.
     let config = RwkvConfig::new(1, 384, 16_384);
     let bytes = 4 * config.num_params();
-    let model = Rwkv::<Flex>::new(&config, 1, &Default::default());
+    let model = Rwkv::<Flex>::new(&config, 0, &Default::default()).map(&mut Randomise);
     save(&model, &file).expect("the folder can be written");
     drop(model);
 
