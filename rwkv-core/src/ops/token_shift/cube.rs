@@ -5,6 +5,8 @@
 //! | forward | 1 | `x`; the token before is in the cache | every output | 3 an output |
 //! | backward | 1 and one for each `μ` | `x`, every `grad` | `∂x`, `∂last`, and each `∂μ` by groups of rows | 7 an output |
 
+#![allow(clippy::manual_is_multiple_of)] // kernels do not know the method
+
 use super::TokenShiftGradients;
 use crate::ops::cube::columns::sum_groups;
 use crate::ops::cube::{ROWS_PER_GROUP, elements, empty, empty_like, vector_size};
