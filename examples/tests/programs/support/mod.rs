@@ -1,5 +1,4 @@
 //! Running the programs, and a tiny model for them.
-#![allow(dead_code)] // each test file uses its part
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

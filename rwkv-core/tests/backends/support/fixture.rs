@@ -1,5 +1,5 @@
 //! Files that `fixtures/make_fixtures.py` made.
-#![allow(dead_code)] // each test file uses its part
+#![allow(dead_code)] // each test program uses its part
 
 use safetensors::{Dtype, SafeTensors};
 use std::path::{Path, PathBuf};

@@ -1,5 +1,4 @@
 //! Reports to test with.
-#![allow(dead_code)] // each test file uses its part
 
 use rwkv_core::provenance::Provenance;
 use rwkv_eval::report::{Evaluation, ModelInfo, Samples, Settings, Speed};
