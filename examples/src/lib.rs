@@ -4,10 +4,8 @@
 //! takes minutes to compile, and this way it is compiled once for all of them.
 #![recursion_limit = "256"]
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 pub mod ablate;
+mod allocator;
 pub mod backend;
 pub mod chat;
 pub mod compare;

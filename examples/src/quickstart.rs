@@ -1,7 +1,7 @@
 //! Trains a small RWKV-4 on the CPU in about a minute, shows that its two modes agree, and lets it write.
 
 use crate::progress::Progress;
-use crate::{Backend, Failure, corpus, report, run, with_backend};
+use crate::{Backend, Failure, allocator, corpus, report, run, with_backend};
 use burn::backend::Autodiff;
 use burn::module::AutodiffModule;
 use burn::tensor::{Int, Tensor, TensorData};
@@ -45,6 +45,7 @@ struct Args {
 /// The program.
 #[must_use]
 pub fn main() -> ExitCode {
+    allocator::keep_freed_memory();
     let args = Args::parse();
     run(|| with_backend!(Backend::or_default(args.backend), |B, device| quickstart::<Autodiff<B>>(&args, device)))
 }

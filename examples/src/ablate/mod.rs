@@ -16,7 +16,7 @@ mod shown;
 mod study;
 
 use crate::train::{assigned, check, finished};
-use crate::{Backend, Failure, corpus, report, run, train, with_backend};
+use crate::{Backend, Failure, allocator, corpus, report, run, train, with_backend};
 use burn::backend::Autodiff;
 use children::{News, Pool, train_one};
 use clap::Parser;
@@ -82,6 +82,7 @@ struct Args {
 /// The program.
 #[must_use]
 pub fn main() -> ExitCode {
+    allocator::keep_freed_memory();
     let args = Args::parse();
     let backend = Backend::or_default(args.backend);
     run(|| match &args.train_into {

@@ -1,7 +1,7 @@
 //! Trains RWKV-4 and a Transformer at several sizes on the same tokens, and compares their losses.
 
 use crate::train::{Jobs, Recipe, set};
-use crate::{Backend, Failure, report, run, with_backend};
+use crate::{Backend, Failure, allocator, report, run, with_backend};
 use burn::backend::Autodiff;
 use clap::{Parser, ValueEnum};
 use rwkv_core::config::RwkvConfig;
@@ -85,6 +85,7 @@ impl FromStr for Size {
 /// The program.
 #[must_use]
 pub fn main() -> ExitCode {
+    allocator::keep_freed_memory();
     let args = Args::parse();
     let backend = Backend::or_default(args.backend);
     run(|| with_backend!(backend, |B, device| scaling::<Autodiff<B>>(&args, backend, &device)))

@@ -18,7 +18,7 @@ mod peak;
 mod source;
 
 use crate::dashboard::Dashboard;
-use crate::{Backend, Failure, report, run, with_backend};
+use crate::{Backend, Failure, allocator, report, run, with_backend};
 use burn::backend::Autodiff;
 use burn::prelude::DeviceOps as _;
 use burn::tensor::backend::DeviceId;
@@ -95,6 +95,7 @@ struct Args {
 /// The program.
 #[must_use]
 pub fn main() -> ExitCode {
+    allocator::keep_freed_memory();
     let args = Args::parse();
     let backend = Backend::or_default(args.backend);
     run(|| with_backend!(backend, |B, device| train::<Autodiff<B>>(&args, backend, &device)))

@@ -3,6 +3,7 @@
 use super::{AdamStep, Factors};
 use crate::ops::cpu::lanes::{LANES, load, map, store};
 use crate::ops::cpu::tensors::{CpuBackend, read, write};
+use crate::ops::cpu::zeros::zeros;
 use crate::ops::cpu::{CHUNK, kernel, run};
 use burn::tensor::ops::FloatTensor;
 use burn::tensor::{DType, TensorMetadata};
@@ -20,7 +21,7 @@ pub(in crate::ops) fn step<B: CpuBackend>(
     let (shape, dtype, device) = (param.shape(), param.dtype(), B::float_device(&param));
     let [param, grad, first, second] = [param, grad, first, second].map(read::<B>);
     let [param, grad, first, second] = [param.as_ref(), grad.as_ref(), first.as_ref(), second.as_ref()];
-    let mut outputs = [(); 3].map(|()| vec![0.0; param.len()]);
+    let mut outputs = [(); 3].map(|()| zeros(param.len()));
     let [to_param, to_first, to_second] = &mut outputs;
     let outputs_of_task = to_param.chunks_mut(CHUNK).zip(to_first.chunks_mut(CHUNK)).zip(to_second.chunks_mut(CHUNK));
     let inputs = param.chunks(CHUNK).zip(grad.chunks(CHUNK)).zip(first.chunks(CHUNK)).zip(second.chunks(CHUNK));

@@ -162,12 +162,13 @@ pub(in crate::ops) fn multiply(a: Matrix<'_>, b: Matrix<'_>) -> Vec<f32> {
 
 /// Rows and columns of a tile. `gemm` copies both factors into an order of its own, once a tile. A factor that is
 /// row-major is cheap to copy, so tiles are bands of rows; copying a transposed `b` costs most, so tiles are then bands of
-/// columns, which copy each part of it once.
+/// columns, which copy each part of it once. A transposed `a` is that of a weight's gradient: its sums are as long as the
+/// batch, and wide tiles copy less for each of them.
 fn tile(a: &Matrix<'_>, b: &Matrix<'_>) -> (usize, usize) {
     if b.column_stride == 1 && a.column_stride == 1 {
         (a.rows.div_ceil(8).next_multiple_of(32).clamp(64, 512), 1024)
     } else if b.column_stride == 1 {
-        (256, 64)
+        (a.rows.div_ceil(4).next_multiple_of(32).clamp(64, 128), 256)
     } else {
         (1024, 64)
     }

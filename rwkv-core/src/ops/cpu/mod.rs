@@ -13,6 +13,7 @@ pub(super) mod matmul;
 mod ndarray;
 pub(super) mod tensors;
 pub(super) mod threads;
+pub(super) mod zeros;
 
 use std::marker::PhantomData;
 

@@ -2,6 +2,7 @@
 
 use crate::ops::cpu::lanes::{LANES, exp, load, map, store};
 use crate::ops::cpu::tensors::{CpuBackend, read, read_ids, write};
+use crate::ops::cpu::zeros::zeros;
 use crate::ops::cpu::{kernel, run};
 use burn::tensor::ops::{FloatTensor, IntTensor};
 use burn::tensor::{DType, TensorMetadata};
@@ -42,7 +43,7 @@ pub(in crate::ops) fn backward<B: CpuBackend>(
     let [_, vocab] = shape.dims();
     let ([logits, lse, grad], targets) = ([logits, lse, grad].map(read::<B>), read_ids::<B>(targets));
     let (logits, lse, grad) = (logits.as_ref(), lse.as_ref(), grad.as_ref());
-    let mut out = vec![0.0; logits.len()];
+    let mut out = zeros(logits.len());
     let rows = TASK.div_ceil(vocab);
     let tables = out.chunks_mut(rows * vocab).zip(logits.chunks(rows * vocab));
     let tasks = tables.zip(targets.chunks(rows)).zip(lse.chunks(rows)).zip(grad.chunks(rows));

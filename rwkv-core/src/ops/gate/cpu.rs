@@ -2,6 +2,7 @@
 
 use crate::ops::cpu::lanes::{LANES, exp, load, map, store};
 use crate::ops::cpu::tensors::{CpuBackend, read, write};
+use crate::ops::cpu::zeros::zeros;
 use crate::ops::cpu::{CHUNK, kernel, run};
 use burn::tensor::ops::FloatTensor;
 use burn::tensor::{DType, TensorMetadata};
@@ -13,7 +14,7 @@ pub(in crate::ops) fn forward<B: CpuBackend>(r: FloatTensor<B>, y: FloatTensor<B
     let (shape, dtype, device) = (y.shape(), y.dtype(), B::float_device(&y));
     let (r, y) = (read::<B>(r), read::<B>(y));
     let (r, y) = (r.as_ref(), y.as_ref());
-    let mut out = vec![0.0; y.len()];
+    let mut out = zeros(y.len());
     let tasks = out.chunks_mut(CHUNK).zip(r.chunks(CHUNK)).zip(y.chunks(CHUNK));
     run(Gate, y.len(), tasks, &());
     write::<B>(out, shape, dtype, &device)
@@ -31,7 +32,7 @@ pub(in crate::ops) fn backward<B: CpuBackend>(
     let dtypes = [r.dtype(), y.dtype()];
     let [r, y, grad] = [r, y, grad].map(read::<B>);
     let (r, y, grad) = (r.as_ref(), y.as_ref(), grad.as_ref());
-    let (mut to_r, mut to_y) = (vec![0.0; y.len()], vec![0.0; y.len()]);
+    let (mut to_r, mut to_y) = (zeros(y.len()), zeros(y.len()));
     let outputs = to_r.chunks_mut(CHUNK).zip(to_y.chunks_mut(CHUNK));
     let tasks = outputs.zip(r.chunks(CHUNK)).zip(y.chunks(CHUNK)).zip(grad.chunks(CHUNK));
     run(GateGradients, y.len(), tasks, &());

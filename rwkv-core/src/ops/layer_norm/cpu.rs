@@ -2,6 +2,7 @@
 
 use crate::ops::cpu::lanes::{sum, sum_pairs};
 use crate::ops::cpu::tensors::{CpuBackend, read, write};
+use crate::ops::cpu::zeros::zeros;
 use crate::ops::cpu::{ROWS, kernel, run, sum_rows};
 use burn::tensor::ops::FloatTensor;
 use burn::tensor::{DType, TensorMetadata};
@@ -19,7 +20,7 @@ pub(in crate::ops) fn forward<B: CpuBackend>(
     let [x, weight, bias] = [x, weight, bias].map(read::<B>);
     let (x, weight, bias) = (x.as_ref(), weight.as_ref(), bias.as_ref());
     let width = weight.len();
-    let mut out = vec![0.0; x.len()];
+    let mut out = zeros(x.len());
     let tasks = out.chunks_mut(ROWS * width).zip(x.chunks(ROWS * width));
     run(Normalise, x.len(), tasks, &(weight, bias, epsilon as f32));
     write::<B>(out, shape, dtype, &device)
@@ -39,7 +40,7 @@ pub(in crate::ops) fn backward<B: CpuBackend>(
     let [x, weight, grad] = [x, weight, grad].map(read::<B>);
     let (x, weight, grad) = (x.as_ref(), weight.as_ref(), grad.as_ref());
     let width = weight.len();
-    let mut to_x = vec![0.0; x.len()];
+    let mut to_x = zeros(x.len());
     let count = x.len().div_ceil(ROWS * width);
     let (mut weights, mut biases) = (vec![0.0; count * width], vec![0.0; count * width]); // a row of each per task
     let outputs = to_x.chunks_mut(ROWS * width).zip(weights.chunks_mut(width)).zip(biases.chunks_mut(width));

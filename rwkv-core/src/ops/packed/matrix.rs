@@ -1,5 +1,6 @@
 //! A matrix of weights in fewer bits.
 
+use super::pages::Pages;
 use std::sync::Arc;
 
 /// How a [`PackedMatrix`] stores its numbers.
@@ -38,42 +39,41 @@ pub struct PackedMatrix {
 /// The numbers of a packed matrix, row by row.
 #[derive(Debug)]
 pub(super) enum Numbers {
-    F32(Vec<f32>),
-    Bf16(Vec<u16>),
-    F16(Vec<u16>),
-    Int8 { quants: Vec<i8>, scales: Vec<f32> },
+    F32(Pages<f32>),
+    Bf16(Pages<u16>),
+    F16(Pages<u16>),
+    Int8 { quants: Pages<i8>, scales: Vec<f32> },
 }
 
 impl PackedMatrix {
     /// Packs a matrix that `fill(row, out)` writes row by row, so that no more than a row exists in `f32`.
     #[must_use]
     pub fn pack(packing: Packing, rows: usize, columns: usize, mut fill: impl FnMut(usize, &mut [f32])) -> Self {
-        let mut row = vec![0.0; columns];
+        let (mut row, width) = (vec![0.0; columns], columns.max(1));
         let mut halves = |to_bits: fn(f32) -> u16| {
-            let mut packed = Vec::with_capacity(rows * columns);
-            for i in 0..rows {
+            let mut packed = Pages::zeroed(rows * columns);
+            for (i, out) in packed.chunks_exact_mut(width).enumerate() {
                 fill(i, &mut row);
-                packed.extend(row.iter().map(|&x| to_bits(x)));
+                out.iter_mut().zip(&row).for_each(|(out, &x)| *out = to_bits(x));
             }
             packed
         };
         let numbers = match packing {
             Packing::F32 => {
-                let mut numbers = vec![0.0; rows * columns];
-                numbers.chunks_exact_mut(columns.max(1)).enumerate().for_each(|(i, row)| fill(i, row));
+                let mut numbers = Pages::zeroed(rows * columns);
+                numbers.chunks_exact_mut(width).enumerate().for_each(|(i, row)| fill(i, row));
                 Numbers::F32(numbers)
             }
             Packing::Bf16 => Numbers::Bf16(halves(|x| half::bf16::from_f32(x).to_bits())),
             Packing::F16 => Numbers::F16(halves(|x| half::f16::from_f32(x).to_bits())),
             Packing::Int8 => {
-                let mut quants = Vec::with_capacity(rows * columns);
-                let mut scales = Vec::with_capacity(rows);
-                for i in 0..rows {
+                let (mut quants, mut scales) = (Pages::zeroed(rows * columns), vec![0.0; rows]);
+                for (i, (out, to_scale)) in quants.chunks_exact_mut(width).zip(&mut scales).enumerate() {
                     fill(i, &mut row);
                     let scale = row.iter().fold(0.0f32, |max, x| max.max(x.abs())) / 127.0;
                     let inverse = if scale > 0.0 { scale.recip() } else { 0.0 };
-                    quants.extend(row.iter().map(|x| (x * inverse).round() as i8));
-                    scales.push(scale);
+                    out.iter_mut().zip(&row).for_each(|(out, x)| *out = (x * inverse).round() as i8);
+                    *to_scale = scale;
                 }
                 Numbers::Int8 { quants, scales }
             }

@@ -7,6 +7,7 @@
 #[cfg(feature = "cpu")]
 pub(super) mod cpu;
 mod matrix;
+mod pages;
 pub mod portable;
 
 pub use matrix::{PackedMatrix, Packing};

@@ -1,6 +1,7 @@
 //! The squared ReLU on the CPU.
 
 use crate::ops::cpu::tensors::{CpuBackend, read, write};
+use crate::ops::cpu::zeros::zeros;
 use crate::ops::cpu::{CHUNK, kernel, run};
 use burn::tensor::ops::FloatTensor;
 use burn::tensor::{DType, TensorMetadata};
@@ -12,7 +13,7 @@ pub(in crate::ops) fn forward<B: CpuBackend>(x: FloatTensor<B>) -> FloatTensor<B
     let (shape, dtype, device) = (x.shape(), x.dtype(), B::float_device(&x));
     let x = read::<B>(x);
     let x = x.as_ref();
-    let mut out = vec![0.0; x.len()];
+    let mut out = zeros(x.len());
     run(Squares, x.len(), out.chunks_mut(CHUNK).zip(x.chunks(CHUNK)), &());
     write::<B>(out, shape, dtype, &device)
 }
@@ -24,7 +25,7 @@ pub(in crate::ops) fn backward<B: CpuBackend>(x: FloatTensor<B>, grad: FloatTens
     let (shape, dtype, device) = (x.shape(), x.dtype(), B::float_device(&x));
     let (x, grad) = (read::<B>(x), read::<B>(grad));
     let (x, grad) = (x.as_ref(), grad.as_ref());
-    let mut out = vec![0.0; x.len()];
+    let mut out = zeros(x.len());
     let tasks = out.chunks_mut(CHUNK).zip(x.chunks(CHUNK)).zip(grad.chunks(CHUNK));
     run(Slopes, x.len(), tasks, &());
     write::<B>(out, shape, dtype, &device)

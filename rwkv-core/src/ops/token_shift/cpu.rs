@@ -2,6 +2,7 @@
 
 use super::TokenShiftGradients;
 use crate::ops::cpu::tensors::{CpuBackend, read, write};
+use crate::ops::cpu::zeros::zeros;
 use crate::ops::cpu::{ROWS, kernel, run, sum_rows};
 use burn::tensor::ops::FloatTensor;
 use burn::tensor::{DType, TensorMetadata};
@@ -20,7 +21,7 @@ pub(in crate::ops) fn forward<B: CpuBackend>(
     let mu: Vec<_> = mu.into_iter().map(read::<B>).collect();
     let tokens = Tokens { x: x.as_ref(), last: last.as_ref(), time, width };
     let mu: Vec<&[f32]> = mu.iter().map(AsRef::as_ref).collect();
-    let mut outputs: Vec<_> = mu.iter().map(|_| vec![0.0; tokens.x.len()]).collect();
+    let mut outputs: Vec<_> = mu.iter().map(|_| zeros(tokens.x.len())).collect();
     let elements = outputs.len() * tokens.x.len();
     run(Blend, elements, side_by_side(&mut outputs, ROWS * width).enumerate(), &(tokens, &mu));
     outputs.into_iter().map(|out| write::<B>(out, shape.clone(), dtype, &device)).collect()
@@ -43,7 +44,7 @@ pub(in crate::ops) fn backward<B: CpuBackend>(
     let tokens = Tokens { x: x.as_ref(), last: last.as_ref(), time, width };
     let passed: Vec<Passed<'_>> = passed.iter().map(|(mu, grad)| (mu.as_ref(), grad.as_ref())).collect();
 
-    let mut to_x = vec![0.0; tokens.x.len()];
+    let mut to_x = zeros(tokens.x.len());
     let groups = tokens.x.len().div_ceil(ROWS * width);
     let mut partial: Vec<_> = passed.iter().map(|_| vec![0.0; groups * width]).collect(); // a row of each ∂μ per task
     let elements = passed.len() * to_x.len();

@@ -3,6 +3,7 @@
 use super::{BLOCK, Block, Dims, for_each_block, kernel};
 use crate::ops::cpu::columns::Columns;
 use crate::ops::cpu::lanes::{LANES, Lanes, exp, load, map, store, weights};
+use crate::ops::cpu::zeros::zeros;
 
 /// What the backward pass reads: the forward pass's inputs and outputs, and the gradients that arrive.
 pub(super) struct Saved<'a> {
@@ -29,8 +30,8 @@ pub(super) struct Gradients {
 /// Gradients of every input of the forward pass.
 pub(super) fn backward(dims: Dims, saved: &Saved<'_>) -> Gradients {
     let Dims { batch, channels, .. } = dims;
-    let mut gk = vec![0.0; dims.sequence()];
-    let mut gv = vec![0.0; dims.sequence()];
+    let mut gk = zeros(dims.sequence());
+    let mut gv = zeros(dims.sequence());
     let mut state = vec![0.0; dims.state()];
     // Rows 2b and 2b + 1: the decay's and the bonus's gradient from batch row b.
     let mut partial = vec![0.0; batch * 2 * channels];

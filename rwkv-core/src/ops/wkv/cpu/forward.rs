@@ -3,6 +3,7 @@
 use super::{BLOCK, Block, Dims, for_each_block, kernel};
 use crate::ops::cpu::columns::Columns;
 use crate::ops::cpu::lanes::{LANES, Lanes, exp, ln, load, map, store, weights};
+use crate::ops::cpu::zeros::zeros;
 
 /// What the forward pass reads; `w` is the log-decay, already negative.
 pub(in crate::ops) struct Inputs<'a> {
@@ -23,9 +24,9 @@ pub(super) struct Forward {
 
 /// Runs the recurrence over `inputs`; `with_lse` also keeps what the backward pass needs.
 pub(super) fn forward(dims: Dims, inputs: &Inputs<'_>, with_lse: bool) -> Forward {
-    let mut y = vec![0.0; dims.sequence()];
+    let mut y = zeros(dims.sequence());
     let mut state = vec![0.0; dims.state()];
-    let mut lse = vec![0.0; if with_lse { dims.sequence() } else { 0 }];
+    let mut lse = zeros(if with_lse { dims.sequence() } else { 0 });
     {
         let y = Columns::new(&mut y, dims.channels);
         let state = Columns::new(&mut state, dims.channels);
