@@ -10,9 +10,10 @@ of its gradient, its learning rate and the weights after the last step must agre
 shares no code with the library: WKV is a loop over the tokens, and all gradients are autograd's. It runs in float32, and
 once more in float64, which says how much of a difference is rounding: PyTorch's own two results are that far apart.
 
-Speed: both sides in turn, each in a process of its own, medians of the rounds. PyTorch is eager; of the eager forms of WKV
+Speed: all sides in turn, each in a process of its own, medians of the rounds. PyTorch is eager; of the eager forms of WKV
 that were tried this is the fastest by far (`fast_wkv`): everything but the recurrence itself is computed for all tokens at
-once, so that the loop over the tokens has a single operation, forward as well as backward.
+once, so that the loop over the tokens has a single operation, forward as well as backward. --peers adds what there is to
+train with elsewhere: the package transformers (pip install transformers) and nanoGPT's Transformer.
 PyTorch's threads spin while they wait, and crawl where other programs want the same cores: use a quiet machine, or
 OMP_WAIT_POLICY=PASSIVE in the environment or --threads 1, and compare with these anyway.
 """
@@ -379,21 +380,89 @@ def program_round(args, folder, recipe, steps, env):
     return tokens * len(rows) / seconds, peak, rows[-1]["loss"]
 
 
-def pytorch_round(args):
-    """The same by PyTorch, in the process that the comparison starts for it."""
+class NanoGpt(torch.nn.Module):
+    """The Transformer of nanoGPT without dropout and biases: what its recipe for a processor trains."""
+
+    def __init__(self, recipe, heads=4):
+        super().__init__()
+        width = recipe.width
+        linear = lambda into, out: torch.nn.Linear(into, out, bias=False)
+        norm = lambda: torch.nn.LayerNorm(width, bias=False)
+        self.heads = heads
+        self.tokens, self.positions = torch.nn.Embedding(recipe.vocab, width), torch.nn.Embedding(recipe.ctx_len, width)
+        self.blocks = torch.nn.ModuleList(
+            torch.nn.ModuleDict({"ln1": norm(), "qkv": linear(width, 3 * width), "proj": linear(width, width), "ln2": norm(),
+                                 "up": linear(width, 4 * width), "down": linear(4 * width, width)})
+            for _ in range(recipe.layers))
+        self.norm, self.head = norm(), linear(width, recipe.vocab)
+        self.tokens.weight = self.head.weight
+
+    def forward(self, ids):
+        x = self.tokens(ids) + self.positions.weight
+        batch, time, width = x.shape
+        for block in self.blocks:
+            q, k, v = (part.view(batch, time, self.heads, -1).transpose(1, 2)
+                       for part in block["qkv"](block["ln1"](x)).split(width, dim=2))
+            y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+            x = x + block["proj"](y.transpose(1, 2).reshape(batch, time, width))
+            x = x + block["down"](F.gelu(block["up"](block["ln2"](x))))
+        return self.head(self.norm(x))
+
+
+def module_stepper(module, logits, recipe):
+    """A step of AdamW with clipping for a module of PyTorch."""
+    optimizer = torch.optim.AdamW(module.parameters(), lr=recipe.lr_init, betas=(0.9, 0.99), fused=True)
+
+    def step(number, inputs, targets):
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.lr(number)
+        loss = F.cross_entropy(logits(module, inputs).flatten(0, 1), targets.flatten())
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+        optimizer.step()
+        return loss.item()
+
+    return step
+
+
+def stepper_of_pytorch(recipe):
+    learner = Learner(recipe, initial_weights(recipe, live=False), fast_wkv, fused=True)
+    return lambda number, inputs, targets: learner.step(number, inputs, targets)[0]
+
+
+def stepper_of_transformers(recipe):
+    from transformers import RwkvConfig, RwkvForCausalLM
+
+    config = RwkvConfig(vocab_size=recipe.vocab, context_length=recipe.ctx_len, hidden_size=recipe.width,
+                        num_hidden_layers=recipe.layers, use_cache=False)
+    return module_stepper(RwkvForCausalLM(config).train(), lambda module, ids: module(ids).logits, recipe)
+
+
+def stepper_of_nanogpt(recipe):
+    return module_stepper(NanoGpt(recipe), lambda module, ids: module(ids), recipe)
+
+
+# The other sides of --speed: RWKV-4 by this script with `fast_wkv`, RWKV-4 by the package transformers, whose WKV is a plain
+# loop on a processor, and nanoGPT's Transformer of the same width and depth.
+PEERS = {"PyTorch": stepper_of_pytorch, "transformers": stepper_of_transformers, "nanoGPT": stepper_of_nanogpt}
+
+
+def peer_round(args):
+    """Tokens per second, peak memory and loss of a peer, in the process that the comparison starts for it."""
     torch.set_num_threads(args.threads)
-    recipe = Recipe(**json.loads(args.pytorch_round))
+    recipe = Recipe(**json.loads(args.recipe))
     text = pathlib.Path(args.text).read_text()
     ids = {char: i for i, char in enumerate(sorted(set(text)))}
     tokens = torch.tensor([ids[char] for char in text])
     tokens = tokens[:len(tokens) * 9 // 10]
-    learner = Learner(recipe, initial_weights(recipe, live=False), fast_wkv, fused=True)
-    for step in range(recipe.steps):
-        if step == WARM_UP:
+    step = PEERS[args.peer_round](recipe)
+    for number in range(recipe.steps):
+        if number == WARM_UP:
             started = time.perf_counter()
         starts = torch.randint(len(tokens) - recipe.ctx_len, (recipe.batch, 1))
         batch = tokens[starts + torch.arange(recipe.ctx_len + 1)]
-        loss, _ = learner.step(step, batch[:, :-1], batch[:, 1:])
+        loss = step(number, batch[:, :-1], batch[:, 1:])
     seconds = time.perf_counter() - started
     speed = (recipe.steps - WARM_UP) * recipe.batch * recipe.ctx_len / seconds
     print(json.dumps({"speed": speed, "peak": peak_memory("self"), "loss": loss}))
@@ -425,33 +494,37 @@ def speed(args):
         recipe = replace(SPEED_RECIPES[title], vocab=len(set(text)))
         tokens = recipe.batch * recipe.ctx_len
 
-        def pytorch(_folder, steps):
-            command = [sys.executable, __file__, "--text", args.text, "--threads", args.threads, "--pytorch-round",
-                       json.dumps(asdict(replace(recipe, steps=WARM_UP + steps)))]
-            found = json.loads(watched(command, env)[0])
-            return found["speed"], found["peak"], found["loss"]
+        def peer(name):
+            def round(_folder, steps):
+                command = [sys.executable, __file__, "--text", args.text, "--threads", args.threads, "--peer-round", name,
+                           "--recipe", json.dumps(asdict(replace(recipe, steps=WARM_UP + steps)))]
+                found = json.loads(watched(command, env)[0])
+                return found["speed"], found["peak"], found["loss"]
+
+            return round
 
         def program(folder, steps):
             return program_round(args, folder, recipe, steps, env)
 
         with tempfile.TemporaryDirectory() as folder:
             folder = pathlib.Path(folder)
-            sides = {"program": program, "PyTorch": pytorch}
+            sides = {"program": program} | {name: peer(name) for name in args.peers}
             # How many steps fill the time, by a short run of each side that is not counted.
             steps = {name: max(2, round(args.seconds * side(folder, 2)[0] / tokens)) for name, side in sides.items()}
             rounds = {name: [] for name in sides}
             for number in range(args.rounds):
                 for name, side in sides.items():
                     rounds[name].append(side(folder, steps[name]))
-                pair = [found[-1][0] for found in rounds.values()]
-                print(f"  {title}, round {number + 1}: program {pair[0]:.0f}, PyTorch {pair[1]:.0f} tokens/s "
-                      f"(x{pair[0] / pair[1]:.2f}), load {os.getloadavg()[0]:.1f}", flush=True)
-        ours, theirs = (statistics.median(found[0] for found in rounds[name]) for name in sides)
-        print(f"{title}, context {recipe.ctx_len}, batch {recipe.batch}: program {ours:.0f} tokens/s, "
-              f"PyTorch {theirs:.0f} tokens/s: x{ours / theirs:.2f}")
+                now = ", ".join(f"{name} {found[-1][0]:.0f}" for name, found in rounds.items())
+                ratios = ", ".join(f"x{rounds['program'][-1][0] / rounds[name][-1][0]:.2f}" for name in args.peers)
+                print(f"  {title}, round {number + 1}: {now} tokens/s ({ratios}), load {os.getloadavg()[0]:.1f}", flush=True)
+        print(f"{title}, context {recipe.ctx_len}, batch {recipe.batch}")
         for name, found in rounds.items():
-            print(f"  {name}: {steps[name]} steps a round, peak memory {max(peak for _, peak, _ in found) / 1e6:.0f} MB, loss at the end {found[-1][2]:.3f}",
-                  flush=True)
+            speeds = [speed for speed, _, _ in found]
+            ratios = sorted(ours / theirs for (ours, _, _), theirs in zip(rounds["program"], speeds))
+            print(f"  {name}: {statistics.median(speeds):.0f} tokens/s, the program is x{statistics.median(ratios):.2f} of it "
+                  f"({ratios[0]:.2f} to {ratios[-1]:.2f}); {steps[name]} steps a round, peak memory "
+                  f"{max(peak for _, peak, _ in found) / 1e6:.0f} MB, loss at the end {found[-1][2]:.3f}", flush=True)
 
 
 def main():
@@ -464,12 +537,14 @@ def main():
     parser.add_argument("--seconds", type=float, default=10, help="time per round and side")
     parser.add_argument("--sizes", nargs="+", choices=SPEED_RECIPES, default=list(SPEED_RECIPES), help="models for --speed")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--pytorch-round", help=argparse.SUPPRESS)
+    parser.add_argument("--peers", nargs="+", choices=PEERS, default=["PyTorch"], help="the other sides of --speed")
+    parser.add_argument("--peer-round", choices=PEERS, help=argparse.SUPPRESS)
+    parser.add_argument("--recipe", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.speed and not args.text:
         parser.error("--speed needs --text")
-    if args.pytorch_round:
-        pytorch_round(args)
+    if args.peer_round:
+        peer_round(args)
     elif args.speed:
         speed(args)
     else:

@@ -7,13 +7,13 @@
 pub(super) mod columns;
 #[cfg(feature = "flex")]
 mod flex;
+pub(super) mod fresh;
 pub(super) mod lanes;
 pub(super) mod matmul;
 #[cfg(feature = "ndarray")]
 mod ndarray;
 pub(super) mod tensors;
 pub(super) mod threads;
-pub(super) mod zeros;
 
 use std::marker::PhantomData;
 

@@ -1,8 +1,8 @@
 //! Cross-entropy on the CPU: a row of logits at a time; the gradient is the only table that is written.
 
+use crate::ops::cpu::fresh::{Fresh, Part};
 use crate::ops::cpu::lanes::{LANES, exp, load, map, store};
 use crate::ops::cpu::tensors::{CpuBackend, read, read_ids, write};
-use crate::ops::cpu::zeros::zeros;
 use crate::ops::cpu::{kernel, run};
 use burn::tensor::ops::{FloatTensor, IntTensor};
 use burn::tensor::{DType, TensorMetadata};
@@ -43,12 +43,12 @@ pub(in crate::ops) fn backward<B: CpuBackend>(
     let [_, vocab] = shape.dims();
     let ([logits, lse, grad], targets) = ([logits, lse, grad].map(read::<B>), read_ids::<B>(targets));
     let (logits, lse, grad) = (logits.as_ref(), lse.as_ref(), grad.as_ref());
-    let mut out = zeros(logits.len());
+    let mut out = Fresh::new(logits.len());
     let rows = TASK.div_ceil(vocab);
-    let tables = out.chunks_mut(rows * vocab).zip(logits.chunks(rows * vocab));
+    let tables = out.parts(rows * vocab).zip(logits.chunks(rows * vocab));
     let tasks = tables.zip(targets.chunks(rows)).zip(lse.chunks(rows)).zip(grad.chunks(rows));
     run(Slopes, logits.len(), tasks, &l2_wrap);
-    write::<B>(out, shape, dtype, &device)
+    write::<B>(out.into_vec(), shape, dtype, &device)
 }
 
 kernel!(Losses = losses<'a>((), LossTask<'a>));
@@ -75,12 +75,12 @@ fn losses((): &(), (((loss, lse), logits), targets): LossTask<'_>) {
 }
 
 /// The rows of the logits' gradient, the logits, the targets, the log-denominators and the gradient that arrives.
-type SlopeTask<'a> = ((((&'a mut [f32], &'a [f32]), &'a [i64]), &'a [f32]), &'a [f32]);
+type SlopeTask<'a> = ((((Part<'a>, &'a [f32]), &'a [i64]), &'a [f32]), &'a [f32]);
 
 #[inline(always)]
 fn slopes(&l2_wrap: &f32, ((((out, logits), targets), lse), grad): SlopeTask<'_>) {
     let vocab = logits.len() / targets.len();
-    let rows = out.chunks_mut(vocab).zip(logits.chunks(vocab));
+    let rows = out.clear().chunks_mut(vocab).zip(logits.chunks(vocab));
     for ((((out, row), &target), lse), grad) in rows.zip(targets).zip(lse).zip(grad) {
         for (out, row) in out.chunks_mut(LANES).zip(row.chunks(LANES)) {
             let softmax = exp(&load(row).map(|x| x - lse));

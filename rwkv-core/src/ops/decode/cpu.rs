@@ -293,7 +293,7 @@ impl<S: Simd> Work for Hand<'_, S> {
                     dots(self.simd, &mut out[..len], block.ffn_value, start, x);
                     let (mut r, mut gated) = ([0.0; TILE], [0.0; TILE]);
                     fetch(&mut r[..len], &step.gates[b * step.width + start..]);
-                    gate(&(), ((&mut gated[..len], &r[..len]), &out[..len]));
+                    gate(&mut gated[..len], &r[..len], &out[..len]);
                     add(&step.stream[b * step.width + start..], &gated[..len]);
                 }
             }
@@ -326,7 +326,7 @@ impl<S: Simd> Hand<'_, S> {
         let (mut y, mut memory) = (vec![0.0; batch * att], vec![0.0; batch * 3 * att]);
         let inputs = Inputs { w: &self.decay, u: block.time_first, k, v, state: block.memory };
         token(batch, att, inputs, &mut y, &mut memory);
-        gate(&(), ((&mut self.inputs[0][..batch * att], r), &y));
+        gate(&mut self.inputs[0][..batch * att], r, &y);
         memory
     }
 

@@ -1,8 +1,8 @@
 //! The gate on the CPU: one pass forward, one pass backward.
 
+use crate::ops::cpu::fresh::{Fresh, Part};
 use crate::ops::cpu::lanes::{LANES, exp, load, map, store};
 use crate::ops::cpu::tensors::{CpuBackend, read, write};
-use crate::ops::cpu::zeros::zeros;
 use crate::ops::cpu::{CHUNK, kernel, run};
 use burn::tensor::ops::FloatTensor;
 use burn::tensor::{DType, TensorMetadata};
@@ -14,10 +14,10 @@ pub(in crate::ops) fn forward<B: CpuBackend>(r: FloatTensor<B>, y: FloatTensor<B
     let (shape, dtype, device) = (y.shape(), y.dtype(), B::float_device(&y));
     let (r, y) = (read::<B>(r), read::<B>(y));
     let (r, y) = (r.as_ref(), y.as_ref());
-    let mut out = zeros(y.len());
-    let tasks = out.chunks_mut(CHUNK).zip(r.chunks(CHUNK)).zip(y.chunks(CHUNK));
+    let mut out = Fresh::new(y.len());
+    let tasks = out.parts(CHUNK).zip(r.chunks(CHUNK)).zip(y.chunks(CHUNK));
     run(Gate, y.len(), tasks, &());
-    write::<B>(out, shape, dtype, &device)
+    write::<B>(out.into_vec(), shape, dtype, &device)
 }
 
 pub(in crate::ops) fn backward<B: CpuBackend>(
@@ -32,21 +32,30 @@ pub(in crate::ops) fn backward<B: CpuBackend>(
     let dtypes = [r.dtype(), y.dtype()];
     let [r, y, grad] = [r, y, grad].map(read::<B>);
     let (r, y, grad) = (r.as_ref(), y.as_ref(), grad.as_ref());
-    let (mut to_r, mut to_y) = (zeros(y.len()), zeros(y.len()));
-    let outputs = to_r.chunks_mut(CHUNK).zip(to_y.chunks_mut(CHUNK));
+    let (mut to_r, mut to_y) = (Fresh::new(y.len()), Fresh::new(y.len()));
+    let outputs = to_r.parts(CHUNK).zip(to_y.parts(CHUNK));
     let tasks = outputs.zip(r.chunks(CHUNK)).zip(y.chunks(CHUNK)).zip(grad.chunks(CHUNK));
     run(GateGradients, y.len(), tasks, &());
-    [write::<B>(to_r, shape.clone(), dtypes[0], &device), write::<B>(to_y, shape, dtypes[1], &device)]
+    [
+        write::<B>(to_r.into_vec(), shape.clone(), dtypes[0], &device),
+        write::<B>(to_y.into_vec(), shape, dtypes[1], &device),
+    ]
 }
 
 /// The chunks of the result, `r` and `y`.
-pub(in crate::ops) type GateTask<'a> = ((&'a mut [f32], &'a [f32]), &'a [f32]);
+type GateTask<'a> = ((Part<'a>, &'a [f32]), &'a [f32]);
 
-kernel!(Gate = gate<'a>((), GateTask<'a>));
+kernel!(Gate = gate_part<'a>((), GateTask<'a>));
 kernel!(GateGradients = gate_gradients<'a>((), GradientTask<'a>));
 
 #[inline(always)]
-pub(in crate::ops) fn gate((): &(), ((out, r), y): GateTask<'_>) {
+fn gate_part((): &(), ((out, r), y): GateTask<'_>) {
+    gate(out.clear(), r, y);
+}
+
+/// `out = σ(r)·y`.
+#[inline(always)]
+pub(in crate::ops) fn gate(out: &mut [f32], r: &[f32], y: &[f32]) {
     for ((out, r), y) in out.chunks_mut(LANES).zip(r.chunks(LANES)).zip(y.chunks(LANES)) {
         let (r, y) = (load(r), load(y));
         let open = sigmoid(&r);
@@ -55,11 +64,11 @@ pub(in crate::ops) fn gate((): &(), ((out, r), y): GateTask<'_>) {
 }
 
 /// The chunks of `∂r`, `∂y`, `r`, `y` and the gradient that arrives.
-type GradientTask<'a> = ((((&'a mut [f32], &'a mut [f32]), &'a [f32]), &'a [f32]), &'a [f32]);
+type GradientTask<'a> = ((((Part<'a>, Part<'a>), &'a [f32]), &'a [f32]), &'a [f32]);
 
 #[inline(always)]
 fn gate_gradients((): &(), ((((to_r, to_y), r), y), grad): GradientTask<'_>) {
-    let outputs = to_r.chunks_mut(LANES).zip(to_y.chunks_mut(LANES));
+    let outputs = to_r.clear().chunks_mut(LANES).zip(to_y.clear().chunks_mut(LANES));
     let inputs = r.chunks(LANES).zip(y.chunks(LANES)).zip(grad.chunks(LANES));
     for ((to_r, to_y), ((r, y), grad)) in outputs.zip(inputs) {
         let (r, y, grad) = (load(r), load(y), load(grad));

@@ -1,8 +1,8 @@
 //! Layer normalisation on the CPU: a row at a time, while it is in the cache.
 
+use crate::ops::cpu::fresh::{Fresh, Part};
 use crate::ops::cpu::lanes::{sum, sum_pairs};
 use crate::ops::cpu::tensors::{CpuBackend, read, write};
-use crate::ops::cpu::zeros::zeros;
 use crate::ops::cpu::{ROWS, kernel, run, sum_rows};
 use burn::tensor::ops::FloatTensor;
 use burn::tensor::{DType, TensorMetadata};
@@ -20,10 +20,10 @@ pub(in crate::ops) fn forward<B: CpuBackend>(
     let [x, weight, bias] = [x, weight, bias].map(read::<B>);
     let (x, weight, bias) = (x.as_ref(), weight.as_ref(), bias.as_ref());
     let width = weight.len();
-    let mut out = zeros(x.len());
-    let tasks = out.chunks_mut(ROWS * width).zip(x.chunks(ROWS * width));
+    let mut out = Fresh::new(x.len());
+    let tasks = out.parts(ROWS * width).zip(x.chunks(ROWS * width));
     run(Normalise, x.len(), tasks, &(weight, bias, epsilon as f32));
-    write::<B>(out, shape, dtype, &device)
+    write::<B>(out.into_vec(), shape, dtype, &device)
 }
 
 pub(in crate::ops) fn backward<B: CpuBackend>(
@@ -40,20 +40,20 @@ pub(in crate::ops) fn backward<B: CpuBackend>(
     let [x, weight, grad] = [x, weight, grad].map(read::<B>);
     let (x, weight, grad) = (x.as_ref(), weight.as_ref(), grad.as_ref());
     let width = weight.len();
-    let mut to_x = zeros(x.len());
+    let mut to_x = Fresh::new(x.len());
     let count = x.len().div_ceil(ROWS * width);
     let (mut weights, mut biases) = (vec![0.0; count * width], vec![0.0; count * width]); // a row of each per task
-    let outputs = to_x.chunks_mut(ROWS * width).zip(weights.chunks_mut(width)).zip(biases.chunks_mut(width));
+    let outputs = to_x.parts(ROWS * width).zip(weights.chunks_mut(width)).zip(biases.chunks_mut(width));
     let tasks = outputs.zip(x.chunks(ROWS * width)).zip(grad.chunks(ROWS * width));
     run(Gradients, x.len(), tasks, &(weight, epsilon as f32));
     [
-        write::<B>(to_x, shape, dtype, &device),
+        write::<B>(to_x.into_vec(), shape, dtype, &device),
         write::<B>(sum_rows(&weights, width), [width], parameters, &device),
         write::<B>(sum_rows(&biases, width), [width], parameters, &device),
     ]
 }
 
-kernel!(Normalise = normalise<'a, 'b>((&'a [f32], &'a [f32], f32), (&'b mut [f32], &'b [f32])));
+kernel!(Normalise = normalise_part<'a, 'b>((&'a [f32], &'a [f32], f32), (Part<'b>, &'b [f32])));
 kernel!(Gradients = gradients<'a, 'b>((&'a [f32], f32), GradientTask<'b>));
 
 /// A row's mean and `1/√(variance + ε)`, the variance from the centred row: it does not cancel.
@@ -63,6 +63,11 @@ fn moments(x: &[f32], epsilon: f32) -> (f32, f32) {
     let mean = sum(x, |x| x) / width;
     let variance = sum(x, |x| (x - mean) * (x - mean)) / width;
     (mean, 1.0 / (variance + epsilon).sqrt())
+}
+
+#[inline(always)]
+fn normalise_part(parameters: &(&[f32], &[f32], f32), (out, x): (Part<'_>, &[f32])) {
+    normalise(parameters, (out.clear(), x));
 }
 
 #[inline(always)]
@@ -77,12 +82,12 @@ pub(in crate::ops) fn normalise(&(weight, bias, epsilon): &(&[f32], &[f32], f32)
 }
 
 /// The chunks of `∂x`, the task's rows of `∂weight` and `∂bias`, and the chunks of `x` and the gradient that arrives.
-type GradientTask<'a> = ((((&'a mut [f32], &'a mut [f32]), &'a mut [f32]), &'a [f32]), &'a [f32]);
+type GradientTask<'a> = ((((Part<'a>, &'a mut [f32]), &'a mut [f32]), &'a [f32]), &'a [f32]);
 
 #[inline(always)]
 fn gradients(&(weight, epsilon): &(&[f32], f32), ((((to_x, to_weight), to_bias), x), grad): GradientTask<'_>) {
     let width = weight.len();
-    for ((to_x, x), grad) in to_x.chunks_mut(width).zip(x.chunks(width)).zip(grad.chunks(width)) {
+    for ((to_x, x), grad) in to_x.clear().chunks_mut(width).zip(x.chunks(width)).zip(grad.chunks(width)) {
         let (mean, inverse) = moments(x, epsilon);
         for (((to_weight, to_bias), x), grad) in to_weight.iter_mut().zip(to_bias.iter_mut()).zip(x).zip(grad) {
             *to_weight += (x - mean) * inverse * grad;

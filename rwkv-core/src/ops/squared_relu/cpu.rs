@@ -1,7 +1,7 @@
 //! The squared ReLU on the CPU.
 
+use crate::ops::cpu::fresh::{Fresh, Part};
 use crate::ops::cpu::tensors::{CpuBackend, read, write};
-use crate::ops::cpu::zeros::zeros;
 use crate::ops::cpu::{CHUNK, kernel, run};
 use burn::tensor::ops::FloatTensor;
 use burn::tensor::{DType, TensorMetadata};
@@ -13,9 +13,9 @@ pub(in crate::ops) fn forward<B: CpuBackend>(x: FloatTensor<B>) -> FloatTensor<B
     let (shape, dtype, device) = (x.shape(), x.dtype(), B::float_device(&x));
     let x = read::<B>(x);
     let x = x.as_ref();
-    let mut out = zeros(x.len());
-    run(Squares, x.len(), out.chunks_mut(CHUNK).zip(x.chunks(CHUNK)), &());
-    write::<B>(out, shape, dtype, &device)
+    let mut out = Fresh::new(x.len());
+    run(Squares, x.len(), out.parts(CHUNK).zip(x.chunks(CHUNK)), &());
+    write::<B>(out.into_vec(), shape, dtype, &device)
 }
 
 pub(in crate::ops) fn backward<B: CpuBackend>(x: FloatTensor<B>, grad: FloatTensor<B>) -> FloatTensor<B> {
@@ -25,21 +25,21 @@ pub(in crate::ops) fn backward<B: CpuBackend>(x: FloatTensor<B>, grad: FloatTens
     let (shape, dtype, device) = (x.shape(), x.dtype(), B::float_device(&x));
     let (x, grad) = (read::<B>(x), read::<B>(grad));
     let (x, grad) = (x.as_ref(), grad.as_ref());
-    let mut out = zeros(x.len());
-    let tasks = out.chunks_mut(CHUNK).zip(x.chunks(CHUNK)).zip(grad.chunks(CHUNK));
+    let mut out = Fresh::new(x.len());
+    let tasks = out.parts(CHUNK).zip(x.chunks(CHUNK)).zip(grad.chunks(CHUNK));
     run(Slopes, x.len(), tasks, &());
-    write::<B>(out, shape, dtype, &device)
+    write::<B>(out.into_vec(), shape, dtype, &device)
 }
 
 /// The chunks of the result and `x`.
-type Task<'a> = (&'a mut [f32], &'a [f32]);
+type Task<'a> = (Part<'a>, &'a [f32]);
 
 kernel!(Squares = squares<'a>((), Task<'a>));
 kernel!(Slopes = slopes<'a>((), (Task<'a>, &'a [f32])));
 
 #[inline(always)]
 fn squares((): &(), (out, x): Task<'_>) {
-    for (out, &x) in out.iter_mut().zip(x) {
+    for (out, &x) in out.clear().iter_mut().zip(x) {
         let positive = relu(x);
         *out = positive * positive;
     }
@@ -47,7 +47,7 @@ fn squares((): &(), (out, x): Task<'_>) {
 
 #[inline(always)]
 fn slopes((): &(), ((out, x), grad): (Task<'_>, &[f32])) {
-    for ((out, &x), grad) in out.iter_mut().zip(x).zip(grad) {
+    for ((out, &x), grad) in out.clear().iter_mut().zip(x).zip(grad) {
         *out = 2.0 * relu(x) * grad;
     }
 }

@@ -1,8 +1,8 @@
 //! Token shift on the CPU: one pass over `x` forward, one over `x` and the gradient backward.
 
 use super::TokenShiftGradients;
+use crate::ops::cpu::fresh::{Fresh, Part};
 use crate::ops::cpu::tensors::{CpuBackend, read, write};
-use crate::ops::cpu::zeros::zeros;
 use crate::ops::cpu::{ROWS, kernel, run, sum_rows};
 use burn::tensor::ops::FloatTensor;
 use burn::tensor::{DType, TensorMetadata};
@@ -21,10 +21,15 @@ pub(in crate::ops) fn forward<B: CpuBackend>(
     let mu: Vec<_> = mu.into_iter().map(read::<B>).collect();
     let tokens = Tokens { x: x.as_ref(), last: last.as_ref(), time, width };
     let mu: Vec<&[f32]> = mu.iter().map(AsRef::as_ref).collect();
-    let mut outputs: Vec<_> = mu.iter().map(|_| zeros(tokens.x.len())).collect();
+    let mut outputs: Vec<_> = mu.iter().map(|_| Fresh::new(tokens.x.len())).collect();
     let elements = outputs.len() * tokens.x.len();
-    run(Blend, elements, side_by_side(&mut outputs, ROWS * width).enumerate(), &(tokens, &mu));
-    outputs.into_iter().map(|out| write::<B>(out, shape.clone(), dtype, &device)).collect()
+    run(
+        Blend,
+        elements,
+        side_by_side(outputs.iter_mut().map(|out| out.parts(ROWS * width))).enumerate(),
+        &(tokens, &mu),
+    );
+    outputs.into_iter().map(|out| write::<B>(out.into_vec(), shape.clone(), dtype, &device)).collect()
 }
 
 pub(in crate::ops) fn backward<B: CpuBackend>(
@@ -44,11 +49,12 @@ pub(in crate::ops) fn backward<B: CpuBackend>(
     let tokens = Tokens { x: x.as_ref(), last: last.as_ref(), time, width };
     let passed: Vec<Passed<'_>> = passed.iter().map(|(mu, grad)| (mu.as_ref(), grad.as_ref())).collect();
 
-    let mut to_x = zeros(tokens.x.len());
+    let mut to_x = Fresh::new(tokens.x.len());
     let groups = tokens.x.len().div_ceil(ROWS * width);
     let mut partial: Vec<_> = passed.iter().map(|_| vec![0.0; groups * width]).collect(); // a row of each ∂μ per task
-    let elements = passed.len() * to_x.len();
-    let tasks = to_x.chunks_mut(ROWS * width).zip(side_by_side(&mut partial, width)).enumerate();
+    let elements = passed.len() * tokens.x.len();
+    let tasks =
+        to_x.parts(ROWS * width).zip(side_by_side(partial.iter_mut().map(|rows| rows.chunks_mut(width)))).enumerate();
     run(Spread, elements, tasks, &(tokens, &passed));
 
     let mut to_last = vec![0.0; last.as_ref().len()];
@@ -61,15 +67,15 @@ pub(in crate::ops) fn backward<B: CpuBackend>(
     }
     let to_mu = partial.iter().zip(of_mu);
     TokenShiftGradients {
-        x: write::<B>(to_x, shape, dtypes[0], &device),
+        x: write::<B>(to_x.into_vec(), shape, dtypes[0], &device),
         last: write::<B>(to_last, last_shape, dtypes[1], &device),
         mu: to_mu.map(|(rows, (shape, dtype))| write::<B>(sum_rows(rows, width), shape, dtype, &device)).collect(),
     }
 }
 
 /// The first chunks of all tensors, then the second ones, and so on.
-fn side_by_side(tensors: &mut [Vec<f32>], size: usize) -> std::vec::IntoIter<Vec<&mut [f32]>> {
-    let mut chunks: Vec<_> = tensors.iter_mut().map(|tensor| tensor.chunks_mut(size)).collect();
+fn side_by_side<T>(tensors: impl Iterator<Item: Iterator<Item = T>>) -> std::vec::IntoIter<Vec<T>> {
+    let mut chunks: Vec<_> = tensors.collect();
     let mut groups = Vec::new();
     loop {
         let group: Vec<_> = chunks.iter_mut().filter_map(Iterator::next).collect();
@@ -107,12 +113,13 @@ type Passed<'a> = (&'a [f32], &'a [f32]);
 /// The number of a chunk of rows, and what is written of it.
 type Chunk<T> = (usize, T);
 
-kernel!(Blend = blend<'a, 'b>((Tokens<'a>, &'a Vec<&'a [f32]>), Chunk<Vec<&'b mut [f32]>>));
-kernel!(Spread = spread<'a, 'b>((Tokens<'a>, &'a Vec<Passed<'a>>), Chunk<(&'b mut [f32], Vec<&'b mut [f32]>)>));
+kernel!(Blend = blend<'a, 'b>((Tokens<'a>, &'a Vec<&'a [f32]>), Chunk<Vec<Part<'b>>>));
+kernel!(Spread = spread<'a, 'b>((Tokens<'a>, &'a Vec<Passed<'a>>), Chunk<(Part<'b>, Vec<&'b mut [f32]>)>));
 
 /// The outputs of one chunk of rows, row by row: what all of them read is in the cache then.
 #[inline(always)]
-fn blend((tokens, mu): &(Tokens<'_>, &Vec<&[f32]>), (chunk, mut outputs): Chunk<Vec<&mut [f32]>>) {
+fn blend((tokens, mu): &(Tokens<'_>, &Vec<&[f32]>), (chunk, outputs): Chunk<Vec<Part<'_>>>) {
+    let mut outputs: Vec<_> = outputs.into_iter().map(Part::clear).collect();
     let (width, first) = (tokens.width, chunk * ROWS);
     for row in 0..outputs[0].len() / width {
         let (x, previous) = tokens.pair(first + row);
@@ -129,10 +136,10 @@ fn blend((tokens, mu): &(Tokens<'_>, &Vec<&[f32]>), (chunk, mut outputs): Chunk<
 #[inline(always)]
 fn spread(
     (tokens, passed): &(Tokens<'_>, &Vec<Passed<'_>>),
-    (chunk, (to_x, mut to_mu)): Chunk<(&mut [f32], Vec<&mut [f32]>)>,
+    (chunk, (to_x, mut to_mu)): Chunk<(Part<'_>, Vec<&mut [f32]>)>,
 ) {
     let (width, first) = (tokens.width, chunk * ROWS);
-    for (i, to_x) in to_x.chunks_mut(width).enumerate() {
+    for (i, to_x) in to_x.clear().chunks_mut(width).enumerate() {
         let row = first + i;
         let (x, previous) = tokens.pair(row);
         let is_last = (row + 1).is_multiple_of(tokens.time);

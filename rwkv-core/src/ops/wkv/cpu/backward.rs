@@ -2,8 +2,8 @@
 
 use super::{BLOCK, Block, Dims, for_each_block, kernel};
 use crate::ops::cpu::columns::Columns;
+use crate::ops::cpu::fresh::zeros;
 use crate::ops::cpu::lanes::{LANES, Lanes, exp, load, map, store, weights};
-use crate::ops::cpu::zeros::zeros;
 
 /// What the backward pass reads: the forward pass's inputs and outputs, and the gradients that arrive.
 pub(super) struct Saved<'a> {

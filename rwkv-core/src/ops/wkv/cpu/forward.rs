@@ -2,8 +2,8 @@
 
 use super::{BLOCK, Block, Dims, for_each_block, kernel};
 use crate::ops::cpu::columns::Columns;
+use crate::ops::cpu::fresh::zeros;
 use crate::ops::cpu::lanes::{LANES, Lanes, exp, ln, load, map, store, weights};
-use crate::ops::cpu::zeros::zeros;
 
 /// What the forward pass reads; `w` is the log-decay, already negative.
 pub(in crate::ops) struct Inputs<'a> {
