@@ -45,7 +45,7 @@ struct Args {
 /// The program.
 #[must_use]
 pub fn main() -> ExitCode {
-    allocator::keep_freed_memory();
+    allocator::for_training();
     let args = Args::parse();
     run(|| with_backend!(Backend::or_default(args.backend), |B, device| quickstart::<Autodiff<B>>(&args, device)))
 }

@@ -82,7 +82,7 @@ struct Args {
 /// The program.
 #[must_use]
 pub fn main() -> ExitCode {
-    allocator::keep_freed_memory();
+    allocator::for_training();
     let args = Args::parse();
     let backend = Backend::or_default(args.backend);
     run(|| match &args.train_into {

@@ -95,7 +95,7 @@ struct Args {
 /// The program.
 #[must_use]
 pub fn main() -> ExitCode {
-    allocator::keep_freed_memory();
+    allocator::for_training();
     let args = Args::parse();
     let backend = Backend::or_default(args.backend);
     run(|| with_backend!(backend, |B, device| train::<Autodiff<B>>(&args, backend, &device)))
