@@ -27,7 +27,7 @@ place() {
 }
 
 build test --release --no-run --test backends | executables | place "$bundle/tests"
-build bench --no-run --benches | executables | grep -E '/(wkv|model|decode)-[0-9a-f]+$' | place "$bundle/benches"
+build bench --no-run --bench wkv --bench model --bench decode --bench train_step | executables | place "$bundle/benches"
 build build --release --example speed --example train --example quickstart >/dev/null
 target="${CARGO_TARGET_DIR:-target}"
 for name in speed train quickstart; do install -s -m 755 "$target/release/examples/$name" "$bundle/examples/$name"; done
