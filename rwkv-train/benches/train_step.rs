@@ -63,7 +63,8 @@ impl Recipe {
 
 /// All that a step needs.
 struct Bench<B: RwkvAutodiffBackend> {
-    trainee: Trainee<B>,
+    /// Nothing only while it is updated.
+    trainee: Option<Trainee<B>>,
     backprop: Backprop,
     optimizer: Adam<B>,
     batch: Batch,
@@ -85,24 +86,30 @@ impl<B: RwkvAutodiffBackend> Bench<B> {
             optimizer: Adam::new(adam, trainee.named_parameters()),
             batch: Batch::new((0..rows).map(sample), time),
             flops: flops::per_token(&model, time) * (rows * time) as f64,
-            trainee,
+            trainee: Some(trainee),
             device,
         }
+    }
+
+    fn trainee(&self) -> &Trainee<B> {
+        self.trainee.as_ref().unwrap()
     }
 
     fn gradients(&self) -> GradientsParams {
         let scale = 1.0 / self.batch.weight();
         B::burst(|| {
-            let (_, grads) = self.backprop.gradients(&self.trainee, &self.batch, 0..self.batch.size() as u64, scale);
+            let (_, grads) = self.backprop.gradients(self.trainee(), &self.batch, 0..self.batch.size() as u64, scale);
             B::sync(&self.device).unwrap();
             grads
         })
     }
 
     fn update(&mut self, mut grads: GradientsParams) {
-        let _ = clip_global_norm(&self.trainee, &mut grads, 1.0, &self.device);
-        self.trainee = self.optimizer.step(1e-4, 0.0, self.trainee.clone(), grads);
-        B::sync(&self.device).unwrap();
+        B::burst(|| {
+            let _ = clip_global_norm(self.trainee(), &mut grads, 1.0, &self.device);
+            self.trainee = self.trainee.take().map(|trainee| self.optimizer.step(1e-4, 0.0, trainee, grads));
+            B::sync(&self.device).unwrap();
+        });
     }
 }
 
@@ -110,8 +117,10 @@ fn step<B: RwkvAutodiffBackend>(bencher: Bencher, recipe: Recipe) {
     let mut bench = Bench::<B>::new(recipe);
     let [_, _, time, rows] = recipe.sizes();
     bencher.counter(ItemsCount::new(bench.flops as u64)).counter(CharsCount::new(time * rows)).bench_local(|| {
-        let grads = bench.gradients();
-        bench.update(grads);
+        B::burst(|| {
+            let grads = bench.gradients();
+            bench.update(grads);
+        });
     });
 }
 
@@ -124,7 +133,7 @@ fn gradients<B: RwkvAutodiffBackend>(bencher: Bencher, recipe: Recipe) {
 
 fn optimizer<B: RwkvAutodiffBackend>(bencher: Bencher, recipe: Recipe) {
     let mut bench = Bench::<B>::new(recipe);
-    let bytes = 4 * 7 * bench.trainee.num_trained();
+    let bytes = 4 * 7 * bench.trainee().num_trained();
     let first = bench.gradients();
     bench.update(first);
     let bench = std::cell::RefCell::new(bench);
