@@ -1,8 +1,8 @@
 //! The allocator of the programs: mimalloc, by the needs of those that run a model.
 //!
 //! Running a model takes its weights and little more: memory that lay idle for a second goes back to the system, and there
-//! are no huge pages but those of the weights, because a huge page of which a little is used is all resident. A step of
-//! training allocates and frees hundreds of megabytes, again and again: see [`for_training`].
+//! are no huge pages, because one of which a little is used is all resident. A step of training allocates and frees hundreds
+//! of megabytes, again and again: see [`for_training`].
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

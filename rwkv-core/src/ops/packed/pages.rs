@@ -8,9 +8,8 @@ const OWN_PAGES: usize = 1 << 18;
 
 /// A slice of numbers that is as long as it was made, and zero at first.
 ///
-/// Weights are most of what a process holds and all that decoding reads, so a large matrix is mapped alone: without what an
-/// allocator adds to round a size up (mimalloc a tenth of a matrix of 9 MB, and it is resident where pages are huge), and in
-/// huge pages where the system has them, for a tenth more speed. `BENCHMARKS.md` has the measurements.
+/// Weights are most of what a process holds that runs a model, so a large matrix is mapped alone: without what an allocator
+/// adds to round a size up, which for mimalloc is a tenth of a matrix of 9 MB (`BENCHMARKS.md`).
 #[derive(Debug)]
 pub(super) enum Pages<T> {
     Mapped(memmap2::MmapMut),
@@ -22,14 +21,7 @@ impl<T: Pod> Pages<T> {
         let bytes = len.saturating_mul(size_of::<T>());
         // A system that maps no memory is left to the allocator, which knows what to do when there is none.
         let mapped = (bytes >= OWN_PAGES).then(|| memmap2::MmapMut::map_anon(bytes).ok()).flatten();
-        mapped.map_or_else(
-            || Self::Allocated(vec![T::zeroed(); len]),
-            |map| {
-                #[cfg(target_os = "linux")]
-                drop(map.advise(memmap2::Advice::HugePage)); // a wish: without huge pages it is as correct
-                Self::Mapped(map)
-            },
-        )
+        mapped.map_or_else(|| Self::Allocated(vec![T::zeroed(); len]), Self::Mapped)
     }
 }
 
