@@ -8,6 +8,7 @@ use std::path::Path;
 
 /// Most of a file that Linux maps when one byte of it is read: a huge page. Without these neighbours, small tensors here and
 /// there in a file leave tens of megabytes of it in memory.
+#[cfg(unix)]
 const MAPPED_AT_ONCE: usize = 2 << 20;
 
 /// The bytes of one file.
