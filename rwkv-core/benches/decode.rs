@@ -41,7 +41,7 @@ fn decode<B: RwkvBackend>(bencher: Bencher, precision: Precision, at_once: bool)
     let weights = config.num_params() - config.vocab_size * config.n_embd;
     let bytes = match precision {
         Precision::F32 => 4 * weights,
-        Precision::F16 | Precision::Bf16 => 2 * weights,
+        Precision::F16 | Precision::Bf16 | Precision::Bf16Products => 2 * weights,
         Precision::Int8 => weights,
     };
     bencher.counter(BytesCount::new(bytes)).bench_local(|| match at_once {

@@ -49,7 +49,7 @@ struct Args {
     /// Measures the curves of one model only, for the process that compares them.
     #[arg(long, hide = true, requires = "curves")]
     curves_of: Option<Which>,
-    /// Weights in f32, f16, bf16 or int8.
+    /// Weights in f32, f16, bf16 or int8, or bf16-products.
     #[arg(long, default_value = "f32")]
     dtype: Precision,
     /// Tokens of the prompt.
@@ -250,7 +250,7 @@ fn read_per_token(config: &RwkvConfig, precision: Precision) -> usize {
     let numbers = v * c + l * (4 * a * c + 2 * c * f + c * c);
     match precision {
         Precision::F32 => 4 * numbers,
-        Precision::F16 | Precision::Bf16 => 2 * numbers,
+        Precision::F16 | Precision::Bf16 | Precision::Bf16Products => 2 * numbers,
         Precision::Int8 => numbers + 4 * (v + l * (3 * a + c + f + 2 * c)), // a scale a row
     }
 }

@@ -245,14 +245,17 @@ fn packed_linear_matches_f64<B: RwkvBackend>(device: &B::Device) {
     let at = &(device, DType::F32);
     // Few and many rows of x; one output, a whole tile, and more; widths around the kernel's step.
     for [count, width, outputs] in [[1, 5, 3], [1, 200, 64], [4, 64, 130], [5, 63, 65], [70, 128, 20], [3, 530, 9]] {
-        for packing in [Packing::F32, Packing::Bf16, Packing::F16, Packing::Int8] {
+        for packing in [Packing::F32, Packing::Bf16, Packing::Bf16Products, Packing::F16, Packing::Int8] {
             let mut rng = StdRng::seed_from_u64(6);
             let weight = random(&mut rng, width * outputs, 1.0);
             let weight = PackedMatrix::pack(packing, outputs, width, |row, out| {
                 out.iter_mut().zip(&weight[row * width..]).for_each(|(out, x)| *out = *x as f32);
             });
             let exact: Vec<f64> = weight.unpack().into_iter().map(f64::from).collect();
-            let inputs = [random(&mut rng, count * width, 2.0)];
+            let mut inputs = [random(&mut rng, count * width, 2.0)];
+            if packing == Packing::Bf16Products {
+                inputs[0].iter_mut().for_each(|x| *x = in_bf16(*x)); // which it would do itself
+            }
             let loss = random(&mut rng, count * outputs, 1.0);
             let x = tensor::<Autodiff<B>, 2>(&inputs[0], [count, width], at).require_grad();
             let out = packed_linear(x.clone(), &weight);
@@ -264,6 +267,40 @@ fn packed_linear_matches_f64<B: RwkvBackend>(device: &B::Device) {
             };
             let name = format!("packed_linear {packing:?} {:?}", [count, width, outputs]);
             compare(&name, &inputs, &loss, &definition, (values(out), gradients));
+        }
+    }
+}
+
+fn in_bf16(x: f64) -> f64 {
+    burn::tensor::bf16::from_f64(x).to_f64()
+}
+
+/// Products of `bf16` round `x` where it has many rows, and not where it has few.
+fn products_of_bf16_round_many_rows<B: RwkvBackend>(device: &B::Device) {
+    let at = &(device, DType::F32);
+    let [width, outputs] = [96, 40];
+    let mut rng = StdRng::seed_from_u64(7);
+    let numbers = random(&mut rng, width * outputs, 1.0);
+    let weight = |packing| {
+        PackedMatrix::pack(packing, outputs, width, |row, out| {
+            out.iter_mut().zip(&numbers[row * width..]).for_each(|(out, x)| *out = *x as f32);
+        })
+    };
+    for count in [1, 4, 5, 33] {
+        let x = random(&mut rng, count * width, 2.0);
+        let product =
+            |packing, x: &[f64]| values(packed_linear(tensor::<B, 2>(x, [count, width], at), &weight(packing)));
+        let got = product(Packing::Bf16Products, &x);
+        let rounded: Vec<f64> = x.iter().map(|x| in_bf16(*x)).collect();
+        let rounds = count > 4 && B::PACKS_WEIGHTS;
+        let want = product(Packing::Bf16, if rounds { &rounded } else { &x });
+        assert_close(&format!("products of bf16, {count} rows"), &got, &want, FORWARD);
+        if rounds {
+            let exact = product(Packing::Bf16, &x);
+            assert!(
+                got.iter().zip(&exact).any(|(got, exact)| (got - exact).abs() > 1e-3),
+                "{count} rows are not rounded"
+            );
         }
     }
 }
@@ -300,5 +337,6 @@ on_every_backend!(
     squared_relu_matches_f64,
     cross_entropy_matches_f64,
     packed_linear_matches_f64,
+    products_of_bf16_round_many_rows,
     nan_reaches_the_output,
 );

@@ -12,7 +12,7 @@ use crate::ops::cpu::{kernel, run};
 use crate::ops::gate::cpu::gate;
 use crate::ops::layer_norm::cpu::normalise;
 use crate::ops::packed::PackedMatrix;
-use crate::ops::packed::cpu::dots;
+use crate::ops::packed::dots::dots;
 use crate::ops::squared_relu::cpu::relu;
 use crate::ops::wkv::cpu::forward::{Inputs, token};
 use burn::tensor::{DType, TensorMetadata};

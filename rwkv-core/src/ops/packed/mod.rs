@@ -2,10 +2,14 @@
 //! `f16` or `int8`.
 //!
 //! Reading the weights is what a token costs on a CPU, so halving or quartering them nearly halves or quarters its time.
-//! All arithmetic stays `f32`.
+//! All arithmetic stays `f32`, unless [`Packing::Bf16Products`] asks for products of `bf16`.
 
+#[cfg(all(feature = "cpu", any(test, target_arch = "x86_64")))]
+mod bf16;
 #[cfg(feature = "cpu")]
 pub(super) mod cpu;
+#[cfg(feature = "cpu")]
+pub(super) mod dots;
 mod matrix;
 mod pages;
 pub mod portable;
