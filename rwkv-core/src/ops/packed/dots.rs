@@ -96,17 +96,17 @@ fn dots_of_bytes<S: Simd>(out: &mut [f32], rows: &[i8], x: &[f32]) {
 /// Bytes that one turn of their loop takes.
 const STEP: usize = 4 * LANES;
 
-/// Asks for the line of memory that the loop over bytes reaches some 40 turns later. A byte costs more instructions than a
-/// number of more bytes does, so the processor by itself looks fewer lines ahead, and waited for memory a sixth of the time
-/// (`BENCHMARKS.md`); `bf16` and `f32` gain nothing by it.
+/// Asks for the line of memory that the loop over bytes reaches some 40 turns later, where the processor can be asked. A byte
+/// costs more instructions than a number of more bytes does, so the processor by itself looks fewer lines ahead, and waited
+/// for memory a sixth of the time (`BENCHMARKS.md`); `bf16` and `f32` gain nothing by it.
 #[inline(always)]
 fn fetch_ahead(row: &[i8; STEP]) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        const AHEAD: usize = 40 * STEP;
-        // SAFETY: every x86-64 processor has the instruction, which reads nothing that the program could see: any address will do.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(row.as_ptr().wrapping_add(AHEAD)) };
+        // SAFETY: every x86-64 processor has the instruction, which reads nothing that the program could see and does nothing
+        // where there is no memory.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(row.as_ptr().wrapping_add(40 * STEP)) };
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = row;
