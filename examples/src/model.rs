@@ -23,7 +23,8 @@ pub struct ModelArgs {
     /// Add trained LoRA adapters to the model's weights.
     #[arg(long, value_name = "FILE")]
     pub lora: Option<PathBuf>,
-    /// Weights in f32, f16, bf16 or int8: fewer bits take less memory and time. `bf16-products` rounds activations too, as PyTorch does, which is faster on processors with AVX512-BF16.
+    /// Weights in f32, f16, bf16 or int8: fewer bits take less memory and time. `bf16-products`
+    /// also rounds the activations of many tokens, as PyTorch does, which can be faster on processors with AVX512-BF16.
     #[arg(long, default_value = "f32")]
     pub dtype: Precision,
 }

@@ -106,7 +106,7 @@ def main():
                 if key == "decode":
                     amount, limit, unit = median(m["decode_gb_per_second"] for m in mine), read / 1e9, "GB/s"
                 else:
-                    # We multiply f32, or bf16 where that is asked for and the processor is faster at it.
+                    # We multiply f32, or bf16 where that is asked for and the processor has an instruction for it.
                     most = max(products.values()) if dtype == "bf16-products" else products["f32"]
                     amount, limit = median(m["prefill_gflop_per_second"] for m in mine), most / 1e9
                     unit = "GFLOP/s"

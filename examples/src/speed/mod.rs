@@ -49,7 +49,7 @@ struct Args {
     /// Measures the curves of one model only, for the process that compares them.
     #[arg(long, hide = true, requires = "curves")]
     curves_of: Option<Which>,
-    /// Weights in f32, f16, bf16 or int8, or bf16-products.
+    /// Weights in f32, f16, bf16, bf16-products or int8.
     #[arg(long, default_value = "f32")]
     dtype: Precision,
     /// Tokens of the prompt.

@@ -22,7 +22,7 @@ fn numbers(value: &Value) -> Vec<f64> {
 #[test]
 fn speed_reports_what_its_users_read() {
     let (_folder, run) = trained();
-    for dtype in ["f32", "f16", "bf16", "int8"] {
+    for dtype in ["f32", "f16", "bf16", "bf16-products", "int8"] {
         let report = json("speed", &["--model", &run, "--dtype", dtype, "--prompt-tokens", "40", "--tokens", "5"]);
         for key in ["prefill_tokens_per_second", "decode_tokens_per_second", "decode_gb_per_second", "load_seconds"] {
             assert!(report[key].as_f64().expect("a number") > 0.0, "{dtype} {key}: {report}");
@@ -45,11 +45,12 @@ fn speed_reports_what_its_users_read() {
 #[test]
 fn fewer_bits_keep_the_logits_and_the_state() {
     let (folder, run) = trained();
-    let logits =
-        |args: &[&str]| numbers(&json("logits", &[&["--model", &run, "--tokens", "1,2,3"], args].concat())["logits"]);
+    let logits = |args: &[&str]| {
+        numbers(&json("logits", &[&["--model", &run, "--tokens", "1,2,3,4,5,6,7"], args].concat())["logits"])
+    };
     let exact = logits(&[]);
     let scale = exact.iter().fold(0.0f64, |max, x| max.max(x.abs()));
-    for (dtype, tolerance) in [("f16", 2e-3), ("bf16", 2e-2), ("int8", 3e-2)] {
+    for (dtype, tolerance) in [("f16", 2e-3), ("bf16", 2e-2), ("bf16-products", 2e-2), ("int8", 3e-2)] {
         let got = logits(&["--dtype", dtype]);
         let worst = got.iter().zip(&exact).map(|(x, y)| (x - y).abs()).fold(0.0, f64::max) / scale;
         assert!(worst > 0.0 && worst < tolerance, "{dtype}: {worst}");
@@ -116,7 +117,7 @@ fn wrong_arguments_get_one_sentence() {
     let speed = |args: &[&str], code| failure("speed", args, code);
     assert!(speed(&[], 2).contains("--model"));
     assert!(speed(&["--model", &run, "--tokens", "0"], 2).contains("positive"));
-    assert!(speed(&["--model", &run, "--dtype", "int4"], 2).contains("bf16 or int8"));
+    assert!(speed(&["--model", &run, "--dtype", "int4"], 2).contains("bf16-products or int8"));
     assert!(speed(&["--preset", "rwkv4_20b"], 2).contains("rwkv4_14b"));
     assert!(speed(&["--model", "missing.pth"], 1).contains("missing.pth"));
 }

@@ -11,7 +11,7 @@ use rwkv_core::state::{LayerState, State};
 
 /// Several portions of every matrix, none of them full, and sizes that are no multiples of a vector's.
 fn config() -> RwkvConfig {
-    RwkvConfig { dim_att: 203, dim_ffn: 331, ..RwkvConfig::new(150, 3, 77) }
+    RwkvConfig { dim_att: 202, dim_ffn: 331, ..RwkvConfig::new(150, 3, 77) }
 }
 
 fn numbers<B: RwkvBackend>(state: &State<B>) -> Vec<f64> {

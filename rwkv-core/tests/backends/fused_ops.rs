@@ -244,7 +244,9 @@ fn linear_matches_f64<B: RwkvBackend>(device: &B::Device) {
 fn packed_linear_matches_f64<B: RwkvBackend>(device: &B::Device) {
     let at = &(device, DType::F32);
     // Few and many rows of x; one output, a whole tile, and more; widths around the kernel's step.
-    for [count, width, outputs] in [[1, 5, 3], [1, 200, 64], [4, 64, 130], [5, 63, 65], [70, 128, 20], [3, 530, 9]] {
+    for [count, width, outputs] in
+        [[1, 5, 3], [1, 200, 64], [4, 64, 130], [5, 63, 65], [70, 128, 20], [3, 530, 9], [2, 96, 7]]
+    {
         for packing in [Packing::F32, Packing::Bf16, Packing::Bf16Products, Packing::F16, Packing::Int8] {
             let mut rng = StdRng::seed_from_u64(6);
             let weight = random(&mut rng, width * outputs, 1.0);
@@ -272,7 +274,7 @@ fn packed_linear_matches_f64<B: RwkvBackend>(device: &B::Device) {
 }
 
 fn in_bf16(x: f64) -> f64 {
-    burn::tensor::bf16::from_f64(x).to_f64()
+    burn::tensor::bf16::from_f32(x as f32).to_f64()
 }
 
 /// Products of `bf16` round `x` where it has many rows, and not where it has few.
@@ -327,6 +329,18 @@ fn nan_reaches_the_output<B: RwkvBackend>(device: &B::Device) {
         assert!(value.is_nan(), "{name}: {value}");
     }
     assert!(values(cross_entropy(rows(), targets, 0.0))[1].is_finite());
+    // Nine rows of an odd width: the kernels fill vectors up with rows and columns that must not matter.
+    for packing in [Packing::F32, Packing::Bf16, Packing::Bf16Products, Packing::F16, Packing::Int8] {
+        let weight = PackedMatrix::pack(packing, 35, 21, |_, row| row.fill(0.5));
+        for broken in [f64::NAN, f64::INFINITY] {
+            let mut x = vec![0.5; 9 * 21];
+            x[8 * 21 + 20] = broken;
+            let out = values(packed_linear(tensor::<B, 2>(&x, [9, 21], at), &weight));
+            let (whole, row) = out.split_at(8 * 35);
+            assert!(whole.iter().all(|x| (x - 5.25).abs() < 1e-2), "{packing:?}: {broken} leaves its row");
+            assert!(row.iter().all(|x| !x.is_finite()), "{packing:?}: {broken} is lost");
+        }
+    }
 }
 
 on_every_backend!(

@@ -168,27 +168,6 @@ struct Step<'a> {
     after: Mutex<Vec<[Vec<f32>; 3]>>,
 }
 
-impl<'a> Step<'a> {
-    /// The matrix that this portion of a phase multiplies, and which of its rows.
-    #[inline(always)]
-    fn weights(&self, phase: usize, portion: usize) -> (&'a PackedMatrix, (usize, usize)) {
-        let of = |weight: &'a PackedMatrix, portion| (weight, rows(weight, portion));
-        let Some(block) = self.blocks.get(phase / PHASES) else { return of(self.head, portion) };
-        match phase % PHASES {
-            0 => {
-                let each = count(block.att[0]);
-                of(block.att[portion / each], portion % each)
-            }
-            1 => of(block.att_output, portion),
-            2 => match portion.checked_sub(count(block.ffn_key)) {
-                None => of(block.ffn_key, portion),
-                Some(portion) => of(block.ffn_receptance, portion),
-            },
-            _ => of(block.ffn_value, portion),
-        }
-    }
-}
-
 kernel!(Members on simd = member<'a>(Step<'a>, usize));
 
 /// What one thread does. The first to start drives the others.
@@ -261,51 +240,60 @@ impl<S: Simd> Work for Hand<'_, S> {
     #[inline(always)]
     fn portion(&mut self, phase: usize, portion: usize) {
         let step = self.step;
-        let (weight, (start, len)) = step.weights(phase, portion);
         let mut out = [0.0; TILE];
-        let out = &mut out[..len];
         let Some(block) = step.blocks.get(phase / PHASES) else {
+            let (start, len) = rows(step.head, portion);
             for (b, x) in self.inputs[0].chunks_exact(step.width).take(step.batch).enumerate() {
-                dots(self.simd, out, weight, start, x);
-                put(&step.logits[b * weight.rows() + start..], out);
+                dots(self.simd, &mut out[..len], step.head, start, x);
+                put(&step.logits[b * step.head.rows() + start..], &out[..len]);
             }
             return;
         };
         match phase % PHASES {
             0 => {
-                let which = portion / count(block.att[0]);
+                let each = count(block.att[0]);
+                let (which, portion) = (portion / each, portion % each);
+                let (start, len) = rows(block.att[which], portion);
                 for (b, x) in self.inputs[which].chunks_exact(step.width).take(step.batch).enumerate() {
-                    dots(self.simd, out, weight, start, x);
-                    put(&step.projected[(which * step.batch + b) * step.att + start..], out);
+                    dots(self.simd, &mut out[..len], block.att[which], start, x);
+                    put(&step.projected[(which * step.batch + b) * step.att + start..], &out[..len]);
                 }
             }
             1 => {
+                let (start, len) = rows(block.att_output, portion);
                 for (b, x) in self.inputs[0].chunks_exact(step.att).take(step.batch).enumerate() {
-                    dots(self.simd, out, weight, start, x);
-                    add(&step.stream[b * step.width + start..], out);
+                    dots(self.simd, &mut out[..len], block.att_output, start, x);
+                    add(&step.stream[b * step.width + start..], &out[..len]);
                 }
             }
             2 => {
-                let receptance = portion >= count(block.ffn_key);
+                let of_key = count(block.ffn_key);
+                let receptance = portion >= of_key;
+                let (weight, portion) = match receptance {
+                    false => (block.ffn_key, portion),
+                    true => (block.ffn_receptance, portion - of_key),
+                };
+                let (start, len) = rows(weight, portion);
                 let x = &self.inputs[usize::from(receptance)];
                 for (b, x) in x.chunks_exact(step.width).take(step.batch).enumerate() {
-                    dots(self.simd, out, weight, start, x);
+                    dots(self.simd, &mut out[..len], weight, start, x);
                     if receptance {
-                        put(&step.gates[b * step.width + start..], out);
+                        put(&step.gates[b * step.width + start..], &out[..len]);
                     } else {
-                        for x in out.iter_mut() {
+                        for x in &mut out[..len] {
                             *x = relu(*x) * relu(*x);
                         }
-                        put(&step.hidden[b * step.ffn + start..], out);
+                        put(&step.hidden[b * step.ffn + start..], &out[..len]);
                     }
                 }
             }
             _ => {
+                let (start, len) = rows(block.ffn_value, portion);
                 for (b, x) in self.hidden.chunks_exact(step.ffn).enumerate() {
-                    dots(self.simd, out, weight, start, x);
+                    dots(self.simd, &mut out[..len], block.ffn_value, start, x);
                     let (mut r, mut gated) = ([0.0; TILE], [0.0; TILE]);
                     fetch(&mut r[..len], &step.gates[b * step.width + start..]);
-                    gate(&mut gated[..len], &r[..len], out);
+                    gate(&mut gated[..len], &r[..len], &out[..len]);
                     add(&step.stream[b * step.width + start..], &gated[..len]);
                 }
             }

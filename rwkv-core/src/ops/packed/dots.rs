@@ -97,8 +97,8 @@ fn dots_of_bytes<S: Simd>(out: &mut [f32], rows: &[i8], x: &[f32]) {
 const STEP: usize = 4 * LANES;
 
 /// Asks for the line of memory that the loop over bytes reaches some 40 turns later, where the processor can be asked. A byte
-/// costs more instructions than a number of more bytes does, so the processor by itself looks fewer lines ahead, and waited
-/// for memory a sixth of the time (`BENCHMARKS.md`); `bf16` and `f32` gain nothing by it.
+/// costs more instructions than a number of more bytes does, so the processor by itself looks fewer lines ahead: on Zen 3 a
+/// sixth of the time went by waiting (`BENCHMARKS.md`), while `bf16` and `f32` gained nothing.
 #[inline(always)]
 fn fetch_ahead(row: &[i8; STEP]) {
     #[cfg(target_arch = "x86_64")]

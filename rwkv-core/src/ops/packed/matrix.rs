@@ -3,15 +3,15 @@
 use super::pages::Pages;
 use std::sync::Arc;
 
-/// How a [`PackedMatrix`] stores its numbers.
+/// How a [`PackedMatrix`] stores its numbers, and what a product with it rounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Packing {
     /// The numbers as they are, in rows of outputs: nothing smaller, but one row of `x` is multiplied at memory's speed.
     F32,
     /// The upper half of an `f32`: 8 bits of exponent, 7 of mantissa. Published checkpoints lose nothing.
     Bf16,
-    /// The numbers of [`Bf16`](Self::Bf16), and products that round `x` to `bf16` too where it has more than a few rows, as
-    /// PyTorch's do: twice as many a second on processors with AVX512-BF16, and the same numbers, but not faster, elsewhere.
+    /// The numbers of [`Bf16`](Self::Bf16), and products on CPUs that round an `f32` `x` to `bf16` too where it has more than four
+    /// rows, as PyTorch's do: up to twice as many a second on processors with AVX512-BF16, the same rounding elsewhere.
     Bf16Products,
     /// IEEE half precision: 5 bits of exponent, 10 of mantissa.
     F16,
@@ -85,7 +85,7 @@ impl PackedMatrix {
         Self { rows, columns, packing, numbers: Arc::new(numbers) }
     }
 
-    /// How it stores its numbers.
+    /// How it was packed.
     #[must_use]
     pub fn packing(&self) -> Packing {
         self.packing

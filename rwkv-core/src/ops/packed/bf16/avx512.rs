@@ -9,17 +9,20 @@ pub(super) struct Avx512Bf16(());
 
 impl Avx512Bf16 {
     pub fn new() -> Option<Self> {
-        let all = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bf16");
+        // The compiler may use all that the last of them stands on.
+        let all = is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512bf16");
         all.then_some(Self(()))
     }
 
     /// [`super::tile`], compiled for these instructions.
     pub fn tile(self, product: &Product<'_>, tile: (usize, &[u16])) {
-        #[target_feature(enable = "avx512f,avx512bf16")]
+        #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
         fn compiled(vectors: Avx512Bf16, product: &Product<'_>, tile: (usize, &[u16])) {
             super::tile(vectors, product, tile);
         }
-        // SAFETY: `self` exists only where the processor has both.
+        // SAFETY: `self` exists only where the processor has them all.
         unsafe { compiled(self, product, tile) }
     }
 }

@@ -1,5 +1,5 @@
 //! Products of `bf16` with `bf16`, summed in `f32`, by AVX512-BF16: an instruction multiplies and adds two numbers a lane,
-//! so a processor that has it does twice the `f32` products.
+//! so a processor that has it does up to twice the `f32` products.
 //!
 //! # Cost
 //! A task takes 32 rows of the weights, a block of their columns at a time, and lays them out as the instruction wants
@@ -8,9 +8,13 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod processor;
 
-use super::PackedMatrix;
-use super::matrix::{Numbers, to_bf16};
+#[cfg(target_arch = "x86_64")]
+pub(super) use processor::multiply;
+
+use super::matrix::to_bf16;
 use crate::ops::cpu::columns::Columns;
 use crate::ops::cpu::{kernel, run};
 
@@ -44,16 +48,6 @@ trait Vectors: Copy {
     fn dot(self, sums: Self::Sums, a: Self::Pairs, b: Self::Pairs) -> Self::Sums;
     fn store(self, sums: Self::Sums) -> [f32; LANES];
     fn transpose(self, rows: &[[Pair; LANES]; LANES]) -> [[Pair; LANES]; LANES];
-}
-
-/// `x·Wᵀ` with `x` rounded to `bf16`, where the processor has the instruction and the weights are `bf16`.
-pub(super) fn multiply(x: &[f32], weight: &PackedMatrix) -> Option<Vec<f32>> {
-    #[cfg(target_arch = "x86_64")]
-    if let (Numbers::Bf16(bits), Some(_)) = (weight.numbers(), avx512::Avx512Bf16::new()) {
-        return Some(spread(x, bits, weight.columns()));
-    }
-    let _ = (x, weight);
-    None
 }
 
 /// `x` in `bf16`, in groups of [`ROWS`] rows whose pairs lie side by side. Rows and numbers that fill no group and no pair
@@ -95,31 +89,8 @@ fn to_pair(numbers: [u16; 2]) -> Pair {
     bytemuck::cast(numbers)
 }
 
-/// The whole product, tile by tile on all threads.
-#[cfg(target_arch = "x86_64")]
-fn spread(x: &[f32], weight: &[u16], width: usize) -> Vec<f32> {
-    let outputs = weight.len() / width;
-    let x = Rounded::new(x, width);
-    let mut out = vec![0.0; x.rows * outputs];
-    let columns = Columns::new(&mut out, outputs);
-    let tiles = weight.chunks(WIDTH * width).enumerate();
-    run(Tile, x.rows * weight.len(), tiles, &(&x, width, columns));
-    out
-}
-
 /// `x`, its width, and the product.
 type Product<'a> = (&'a Rounded, usize, Columns<'a>);
-
-#[cfg(target_arch = "x86_64")]
-kernel!(Tile = tile_on_processor<'a>(Product<'a>, (usize, &'a [u16])));
-
-#[cfg(target_arch = "x86_64")]
-#[inline(always)]
-fn tile_on_processor(product: &Product<'_>, tile: (usize, &[u16])) {
-    if let Some(vectors) = avx512::Avx512Bf16::new() {
-        vectors.tile(product, tile);
-    }
-}
 
 /// The columns of the product that up to [`WIDTH`] rows of weights make: those of tile `number`.
 #[inline(always)]
@@ -276,7 +247,7 @@ mod tests {
         };
         let rows = std::array::from_fn(|i| std::array::from_fn(|j| (100 * i + j) as Pair));
         assert_eq!(vectors.transpose(&rows), Portable.transpose(&rows));
-        let error = largest_error(|x, weight, width| spread(x, weight, width));
+        let error = largest_error(|x, weight, width| processor::spread(vectors, x, weight, width));
         println!("products in bf16 by the processor: largest error {error:.2e} of the terms");
         assert!(error < 3e-6);
     }
