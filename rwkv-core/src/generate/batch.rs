@@ -26,8 +26,9 @@ pub struct BatchRow<B: RwkvBackend> {
 ///
 /// Each row gets the tokens that a [`Generator`](super::Generator) would give it: rows share no state, and prompts of
 /// unequal lengths are read without padding (see [`prefill_rows`]). A row that finishes leaves the batch. Logits differ
-/// from those of the row alone by rounding, because a matrix product of another height may add up in another
-/// order; with [`Precision::Bf16Products`](crate::model::Precision::Bf16Products) also because only those of more than four rows round what they multiply.
+/// from those of the row alone by rounding, because a matrix product of another height may add up in another order; with
+/// [`Precision::Bf16Products`](crate::model::Precision::Bf16Products) also because only products of more than four rows round
+/// what they multiply.
 ///
 /// Each step of the iterator holds one step of every unfinished row, with the row's index.
 ///

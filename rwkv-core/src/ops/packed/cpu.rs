@@ -2,7 +2,7 @@
 //!
 //! A few rows of `x` are multiplied as the weights stream by, each number unpacked in a register: memory's speed is the
 //! limit. Many rows are multiplied a tile of the weights at a time, unpacked into the cache once for all of them. With
-//! [`Packing::Bf16Products`] they are rounded to `bf16` first, and multiplied by `bf16/` where the processor can.
+//! [`Packing::Bf16Products`] they are rounded to `bf16` first, and multiplied as they are where the processor can.
 
 use super::dots::dots;
 use super::matrix::{Numbers, from_bf16, to_bf16};
