@@ -5,8 +5,12 @@
 //! threads stay awake ([`awake`]). How many there are is rayon's affair: `RAYON_NUM_THREADS`, or the pool that the caller
 //! installed.
 
+mod watch;
+
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use watch::{OnDrop, Watch};
 
 /// Calls `work` on every item, on all threads: each takes the next item as soon as it is done with one.
 pub(super) fn for_each<T: Send>(items: impl Iterator<Item = T> + Send, work: impl Fn(T) + Sync) {
@@ -21,6 +25,11 @@ pub(super) fn for_each<T: Send>(items: impl Iterator<Item = T> + Send, work: imp
             work(item);
         }
     };
+    // Taken for the time of the call: a loop inside of this one's items asks rayon.
+    if let Some(watch) = WATCH.take() {
+        let _keep = OnDrop(|| WATCH.set(Some(watch.clone())));
+        return watch.call(drain, &drain);
+    }
     rayon::in_place_scope(|scope| {
         (0..helpers).for_each(|_| scope.spawn(|_| drain()));
         drain();
@@ -30,38 +39,31 @@ pub(super) fn for_each<T: Send>(items: impl Iterator<Item = T> + Send, work: imp
 /// Whether some call of [`awake`] keeps the threads awake.
 static AWAKE: AtomicBool = AtomicBool::new(false);
 
-/// Does `work` while rayon's other threads look for something to do without falling asleep.
+thread_local! {
+    /// The watch that rayon's threads keep for this one.
+    static WATCH: RefCell<Option<Arc<Watch>>> = const { RefCell::new(None) };
+}
+
+/// Does `work` while rayon's other threads wait for its loops without falling asleep.
 pub(in crate::ops) fn awake<T>(work: impl FnOnce() -> T) -> T {
     let helpers = rayon::current_num_threads().saturating_sub(1);
     if helpers == 0 || AWAKE.swap(true, Ordering::Relaxed) {
         return work();
     }
-    let done = AtomicBool::new(false);
+    let watch = Arc::new(Watch::default());
     rayon::in_place_scope(|scope| {
         // Also where `work` panics: the scope waits for the threads that wait for this.
-        let _done = OnDrop(|| {
-            done.store(true, Ordering::Relaxed);
+        let _over = OnDrop(|| {
+            watch.dismiss();
+            WATCH.set(None);
             AWAKE.store(false, Ordering::Relaxed);
         });
         for _ in 0..helpers {
-            scope.spawn(|_| {
-                while !done.load(Ordering::Relaxed) {
-                    if rayon::yield_now() != Some(rayon::Yield::Executed) {
-                        std::hint::spin_loop();
-                    }
-                }
-            });
+            scope.spawn(|_| watch.stand());
         }
+        WATCH.set(Some(watch.clone()));
         work()
     })
-}
-
-struct OnDrop<F: Fn()>(F);
-
-impl<F: Fn()> Drop for OnDrop<F> {
-    fn drop(&mut self) {
-        (self.0)();
-    }
 }
 
 #[cfg(test)]
@@ -84,6 +86,22 @@ mod tests {
             });
         });
         assert_eq!(sum.into_inner(), 4950);
+    }
+
+    #[test]
+    fn loops_in_loops_and_watches_in_watches_end() {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+        let sum = AtomicUsize::new(0);
+        let count = || {
+            for_each(0..10, |i| {
+                for_each(0..10, |j| {
+                    let _ = sum.fetch_add(i * j, Ordering::Relaxed);
+                });
+            });
+        };
+        pool.install(|| awake(|| awake(count)));
+        awake(count);
+        assert_eq!(sum.into_inner(), 2 * 45 * 45);
     }
 
     #[test]

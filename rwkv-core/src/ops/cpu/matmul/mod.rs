@@ -3,6 +3,9 @@
 //! `gemm` can spread a product over threads by itself, but leaves most of the second core idle where matrices are small:
 //! measured, 100 GFLOP/s on two cores for `768 × 128 · 128 × 512`, and 215 in tiles (`BENCHMARKS.md`).
 
+#[cfg(target_arch = "x86_64")]
+mod outer;
+
 use super::{kernel, run};
 use std::marker::PhantomData;
 
@@ -138,8 +141,48 @@ impl Product<'_> {
     }
 }
 
-/// Products with additions below which a second thread does not pay.
+/// Additions of a product below which a second thread does not pay.
 const PARALLEL: usize = 1 << 19;
+
+/// How a result is cut into tiles, which depends on its size alone.
+#[derive(Clone, Copy)]
+struct Tiles {
+    rows: usize,
+    columns: usize,
+    height: usize,
+    width: usize,
+}
+
+impl Tiles {
+    /// As many tiles as keep a few threads busy.
+    const FEW: usize = 8;
+
+    /// Columns of a tile: so many of the second factor stay in the second cache.
+    const WIDTH: usize = 128;
+
+    /// The tiles of `a·b`. `gemm` copies the second factor into an order of its own, once a tile, and reads a row-major
+    /// first one as it is: so tiles are as high as the number of tiles allows.
+    fn of_product(a: &Matrix<'_>, b: &Matrix<'_>) -> Self {
+        let bands = Self::FEW.div_ceil(b.columns.div_ceil(Self::WIDTH).max(1));
+        let height = a.rows.div_ceil(bands).next_multiple_of(24).clamp(72, 1032);
+        Self { rows: a.rows, columns: b.columns, height, width: Self::WIDTH }
+    }
+
+    fn count(self) -> usize {
+        self.rows.div_ceil(self.height) * self.columns.div_ceil(self.width)
+    }
+
+    /// Row and column of each tile's first element.
+    fn starts(self) -> impl Iterator<Item = (usize, usize)> {
+        let columns = move || (0..self.columns).step_by(self.width);
+        (0..self.rows).step_by(self.height).flat_map(move |row| columns().map(move |column| (row, column)))
+    }
+
+    /// What [`run`] is told that a product of this depth touches: few additions are not worth a second thread.
+    fn elements(self, depth: usize) -> usize {
+        if self.rows * self.columns * depth < PARALLEL { 0 } else { usize::MAX }
+    }
+}
 
 /// `a·b`, row-major, in tiles on all threads. The tiles depend on the sizes alone, so the result does not depend on the
 /// threads.
@@ -147,41 +190,31 @@ const PARALLEL: usize = 1 << 19;
 /// # Panics
 /// When the matrices do not fit each other.
 pub(in crate::ops) fn multiply(a: Matrix<'_>, b: Matrix<'_>) -> Vec<f32> {
-    let (m, n, depth) = (a.rows, b.columns, a.columns);
-    assert_eq!(depth, b.rows, "matrices that do not fit");
-    let (height, width) = tile(&a, &b);
+    assert_eq!(a.columns, b.rows, "matrices that do not fit");
+    #[cfg(target_arch = "x86_64")]
+    if a.row_stride == 1
+        && b.column_stride == 1
+        && let Some(out) = outer::multiply(a.transposed(), b)
+    {
+        return out;
+    }
+    let tiles = Tiles::of_product(&a, &b);
     // SAFETY: the tiles cover every element once.
     unsafe {
-        Product::make(m, n, |out| {
-            let starts = (0..m).step_by(height).flat_map(|row| (0..n).step_by(width).map(move |column| (row, column)));
-            let elements = if m * n * depth < PARALLEL { 0 } else { usize::MAX };
-            run(Tile, elements, starts, &(a, b, (height, width), out));
+        Product::make(a.rows, b.columns, |out| {
+            run(Tile, tiles.elements(a.columns), tiles.starts(), &(a, b, tiles, out));
         })
     }
 }
 
-/// Rows and columns of a tile. `gemm` copies both factors into an order of its own, once a tile. A factor that is
-/// row-major is cheap to copy, so tiles are bands of rows; copying a transposed `b` costs most, so tiles are then bands of
-/// columns, which copy each part of it once. A transposed `a` is that of a weight's gradient: its sums are as long as the
-/// batch, and wide tiles copy less for each of them.
-fn tile(a: &Matrix<'_>, b: &Matrix<'_>) -> (usize, usize) {
-    if b.column_stride == 1 && a.column_stride == 1 {
-        (a.rows.div_ceil(8).next_multiple_of(32).clamp(64, 512), 1024)
-    } else if b.column_stride == 1 {
-        (a.rows.div_ceil(4).next_multiple_of(32).clamp(64, 128), 256)
-    } else {
-        (1024, 64)
-    }
-}
-
-/// The factors, the size of a tile, and the result.
-type Task<'a> = (Matrix<'a>, Matrix<'a>, (usize, usize), &'a Product<'a>);
+/// The factors, how the result is cut, and the result.
+type Task<'a> = (Matrix<'a>, Matrix<'a>, Tiles, &'a Product<'a>);
 
 kernel!(Tile = multiply_tile<'a>(Task<'a>, (usize, usize)));
 
 #[inline(always)]
-fn multiply_tile(&(a, b, (height, width), out): &Task<'_>, (row, column): (usize, usize)) {
-    let (height, width) = (height.min(a.rows - row), width.min(b.columns - column));
+fn multiply_tile(&(a, b, tiles, out): &Task<'_>, (row, column): (usize, usize)) {
+    let (height, width) = (tiles.height.min(a.rows - row), tiles.width.min(b.columns - column));
     // SAFETY: the tile that starts here belongs to this task alone.
     unsafe { out.write(row, column, a.rows(row, height), b.columns(column, width)) };
 }
