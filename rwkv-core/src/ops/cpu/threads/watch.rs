@@ -26,8 +26,8 @@ struct Call<'a> {
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
-/// Looks at the place of calls between two looks into rayon's queues, where others may have put work.
-const LOOKS: usize = 32;
+/// Looks at one place before a look elsewhere: some microseconds.
+const LOOKS: usize = 128;
 
 impl Watch {
     /// Does `work`, while every thread that keeps watch does `help` once, unless it comes too late.
@@ -52,8 +52,13 @@ impl Watch {
     /// Takes the call back, and waits for those who look at it.
     fn end(&self) {
         self.call.store(std::ptr::null_mut(), Ordering::SeqCst);
+        let mut looks = 0_usize;
         while self.inside.load(Ordering::SeqCst) > 0 {
             std::hint::spin_loop();
+            looks += 1;
+            if looks.is_multiple_of(LOOKS) {
+                std::thread::yield_now(); // with more threads than cores it may be the helper's turn
+            }
         }
     }
 
@@ -130,7 +135,7 @@ mod tests {
                 (0..2_000)
                     .map(|_| {
                         let helped = AtomicUsize::new(0);
-                        watch.call(std::thread::yield_now, &|| {
+                        watch.call(|| (0..100).for_each(|_| std::hint::spin_loop()), &|| {
                             let _ = helped.fetch_add(1, Ordering::Relaxed);
                         });
                         helped.into_inner()
