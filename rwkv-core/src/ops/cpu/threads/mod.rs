@@ -2,8 +2,8 @@
 //!
 //! A pass through a model is hundreds of short parallel loops with a little of one thread's work between them. A thread that
 //! fell asleep in between takes some 50 µs to wake up, which is longer than most of the loops; so for the time of a pass the
-//! threads stay awake ([`awake`]). How many there are is rayon's affair: `RAYON_NUM_THREADS`, or the pool that the caller
-//! installed.
+//! threads stay awake ([`awake`]) and watch for the loops of the thread that makes it ([`Watch`]). How many there are is
+//! rayon's affair: `RAYON_NUM_THREADS`, or the pool that the caller installed.
 
 mod watch;
 
