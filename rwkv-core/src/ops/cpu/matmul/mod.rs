@@ -81,9 +81,9 @@ pub(in crate::ops) struct Product<'a> {
 }
 
 // SAFETY: the pointer comes from an exclusive borrow for `'a`, and `f32` may be written from any thread; that no two threads
-// write the same element is the contract of `write`.
+// write the same element is the contract of both `write`s.
 unsafe impl Send for Product<'_> {}
-// SAFETY: as above; `write` is the only method that reaches the numbers.
+// SAFETY: as above; only `write`, here and in `outer`, reaches the numbers.
 unsafe impl Sync for Product<'_> {}
 
 impl Product<'_> {
@@ -168,6 +168,7 @@ impl Tiles {
         Self { rows: a.rows, columns: b.columns, height, width: Self::WIDTH }
     }
 
+    #[cfg(target_arch = "x86_64")]
     fn count(self) -> usize {
         self.rows.div_ceil(self.height) * self.columns.div_ceil(self.width)
     }
@@ -197,6 +198,13 @@ pub(in crate::ops) fn multiply(a: Matrix<'_>, b: Matrix<'_>) -> Vec<f32> {
         && let Some(out) = outer::multiply(a.transposed(), b)
     {
         return out;
+    }
+    in_tiles(a, b)
+}
+
+fn in_tiles(a: Matrix<'_>, b: Matrix<'_>) -> Vec<f32> {
+    if a.columns == 0 {
+        return vec![0.0; a.rows * b.columns];
     }
     let tiles = Tiles::of_product(&a, &b);
     // SAFETY: the tiles cover every element once.
@@ -238,8 +246,10 @@ mod tests {
                     false => Matrix::new(numbers, columns),
                     true => Matrix::new(numbers, rows).transposed(),
                 };
-                let out = multiply(of(&a, m, depth, turned_a), of(&b, depth, n, turned_b));
+                let (left, right) = (of(&a, m, depth, turned_a), of(&b, depth, n, turned_b));
+                let out = multiply(left, right);
                 assert_eq!(out.len(), m * n);
+                assert_eq!(out, in_tiles(left, right)); // other processors' way for all of them
                 for (i, x) in out.iter().enumerate() {
                     let (row, column) = (i / n, i % n);
                     let at_a = |k: usize| if turned_a { a[k * m + row] } else { a[row * depth + k] };

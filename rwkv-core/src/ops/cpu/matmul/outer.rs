@@ -18,7 +18,7 @@ const DEPTH: usize = 256;
 /// Columns of `x` and of `g` that one task multiplies: whole slivers of the first, whole panels of the second.
 const TILE: (usize, usize) = (43 * HEIGHT, 256);
 
-/// Rows that a task sums at least, where there are several for one tile.
+/// A tile's sum has at most one part for each of these many rows that there are, or are begun.
 const PART: usize = 192;
 
 /// Of `gemm`: sizes of the result and the depth; the result, `g` and `x` in slivers; strides of the result by rows of it and

@@ -10,7 +10,7 @@ mod watch;
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use watch::{OnDrop, Watch};
+use watch::{OnDrop, Watch, busy};
 
 /// Calls `work` on every item, on all threads: each takes the next item as soon as it is done with one.
 pub(super) fn for_each<T: Send>(items: impl Iterator<Item = T> + Send, work: impl Fn(T) + Sync) {
@@ -50,13 +50,15 @@ pub(in crate::ops) fn awake<T>(work: impl FnOnce() -> T) -> T {
     if helpers == 0 || AWAKE.swap(true, Ordering::Relaxed) {
         return work();
     }
+    // When the threads have left, and not before: the next watch would keep them in this one's scope.
+    let _free = OnDrop(|| AWAKE.store(false, Ordering::Relaxed));
+    let _busy = busy();
     let watch = Arc::new(Watch::default());
     rayon::in_place_scope(|scope| {
         // Also where `work` panics: the scope waits for the threads that wait for this.
         let _over = OnDrop(|| {
             watch.dismiss();
             WATCH.set(None);
-            AWAKE.store(false, Ordering::Relaxed);
         });
         for _ in 0..helpers {
             scope.spawn(|_| watch.stand());
@@ -104,13 +106,40 @@ mod tests {
         assert_eq!(sum.into_inner(), 2 * 45 * 45);
     }
 
+    /// Whether threads watch for this one sooner or later: other tests have them now and then.
+    fn is_watched() -> bool {
+        (0..10_000).any(|_| {
+            let watched = awake(|| WATCH.with_borrow(Option::is_some));
+            if !watched {
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+            watched
+        })
+    }
+
     #[test]
     fn a_panic_ends_the_watch() {
+        assert!(rayon::current_num_threads() < 2 || is_watched());
         let panicked = std::panic::catch_unwind(|| awake(|| panic!("in the work")));
         assert!(panicked.is_err());
-        assert_eq!(awake(|| 3), 3);
+        for _ in 0..100 {
+            let panicked = std::panic::catch_unwind(|| awake(|| for_each(0..10, |i| assert_ne!(i, 7))));
+            assert!(panicked.is_err());
+        }
+        assert!(rayon::current_num_threads() < 2 || is_watched());
+        assert!(WATCH.with_borrow(Option::is_none));
         let panicked = std::panic::catch_unwind(|| for_each(0..10, |i| assert_ne!(i, 7)));
         assert!(panicked.is_err());
+    }
+
+    #[test]
+    fn a_watch_outlives_a_loop_that_panics() {
+        let caught = awake(|| {
+            let before = WATCH.with_borrow(Option::is_some);
+            let panicked = std::panic::catch_unwind(|| for_each(0..10, |i| assert_ne!(i, 7)));
+            (panicked.is_err(), before == WATCH.with_borrow(Option::is_some))
+        });
+        assert_eq!(caught, (true, true));
     }
 
     #[test]

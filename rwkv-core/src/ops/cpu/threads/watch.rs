@@ -4,6 +4,7 @@
 //! there are cores, for loops of microseconds. Threads that keep [watch](Watch::stand) look at one place instead.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -24,6 +25,17 @@ pub(super) struct Watch {
 struct Call<'a> {
     help: &'a (dyn Fn() + Sync),
     panic: Mutex<Option<Box<dyn Any + Send>>>,
+}
+
+thread_local! {
+    /// Whether this thread has its part in a watch already, as the one that calls or within a call.
+    static BUSY: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Says that the calling thread is busy until it is dropped.
+pub(super) fn busy() -> impl Drop {
+    let before = BUSY.replace(true);
+    OnDrop(move || BUSY.set(before))
 }
 
 /// Looks at one place before a look elsewhere: some microseconds.
@@ -63,11 +75,17 @@ impl Watch {
     }
 
     /// Helps with every call until the watch is [over](Self::dismiss), and with what others leave in rayon's queues.
+    ///
+    /// A thread that is [`busy`] leaves at once: it came across this in a queue while it waited for something else, and
+    /// those who wait for it would wait for ever.
     pub fn stand(&self) {
+        if BUSY.get() {
+            return;
+        }
         let mut seen = 0;
         while !self.over.load(Ordering::Relaxed) {
             for _ in 0..LOOKS {
-                if !self.call.load(Ordering::Relaxed).is_null() {
+                if self.calls.load(Ordering::Relaxed) != seen && !self.call.load(Ordering::Relaxed).is_null() {
                     self.look(&mut seen);
                 }
                 std::hint::spin_loop();
@@ -76,19 +94,19 @@ impl Watch {
         }
     }
 
-    /// Helps with the call if there is one, and it is not the one that was `seen`.
+    /// Helps with the call if there still is one, and notes its number as `seen`.
     fn look(&self, seen: &mut u64) {
+        let _busy = busy();
         let _ = self.inside.fetch_add(1, Ordering::SeqCst);
         let _leave = OnDrop(|| {
             let _ = self.inside.fetch_sub(1, Ordering::SeqCst);
         });
         // Where this is not null, the caller has yet to take it back, and will find this thread inside.
         let call = self.call.load(Ordering::SeqCst);
-        let number = self.calls.load(Ordering::Relaxed);
-        if call.is_null() || number == *seen {
+        if call.is_null() {
             return;
         }
-        *seen = number;
+        *seen = self.calls.load(Ordering::Relaxed);
         // SAFETY: `call` was put there by `Self::call`, which does not return before it was taken back and nobody is inside;
         // this thread was inside before it read the pointer, and all these accesses have one order.
         let call = unsafe { &*call };
@@ -160,6 +178,21 @@ mod tests {
                 };
                 watch.call(fill, &fill);
                 assert_eq!(numbers.map(AtomicU64::into_inner), [i; 4]);
+            }
+        });
+    }
+
+    #[test]
+    fn whoever_is_busy_does_not_stand() {
+        let watch = Watch::default();
+        {
+            let _busy = busy();
+            watch.stand(); // nobody ends it
+        }
+        assert!(!BUSY.get());
+        with_watch(2, |watch| {
+            for _ in 0..100 {
+                watch.call(|| (), &|| watch.stand());
             }
         });
     }
