@@ -12,6 +12,7 @@ pub(super) mod lanes;
 pub(super) mod matmul;
 #[cfg(feature = "ndarray")]
 mod ndarray;
+pub(super) mod prefetch;
 pub(super) mod tensors;
 pub(super) mod threads;
 

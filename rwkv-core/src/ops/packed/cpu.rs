@@ -75,7 +75,7 @@ fn many_in_f32(x: &[f32], weight: &PackedMatrix) -> Vec<f32> {
 }
 
 kernel!(Dots on simd = tile_of_dots<'a>((&'a [f32], &'a PackedMatrix, Columns<'a>), (usize, usize)));
-kernel!(UnpackedTile = unpacked_tile<'a>((Matrix<'a>, &'a PackedMatrix, &'a Product<'a>), (usize, usize)));
+kernel!(UnpackedTile on simd = unpacked_tile<'a>((Matrix<'a>, &'a PackedMatrix, &'a Product<'a>), (usize, usize)));
 
 /// Columns `start .. start + len` of the product, a row of it after the other.
 #[inline(always)]
@@ -92,12 +92,16 @@ fn tile_of_dots<S: Simd>(
 
 /// Columns `start .. start + len` of the product, of weights that are unpacked into the cache.
 #[inline(always)]
-fn unpacked_tile(&(x, weight, out): &(Matrix<'_>, &PackedMatrix, &Product<'_>), (start, len): (usize, usize)) {
+fn unpacked_tile<S: Simd>(
+    simd: S,
+    &(x, weight, out): &(Matrix<'_>, &PackedMatrix, &Product<'_>),
+    (start, len): (usize, usize),
+) {
     let width = weight.columns();
     let mut rows = vec![0.0; len * width];
     for (row, out) in rows.chunks_exact_mut(width).enumerate() {
         weight.unpack_row(start + row, out);
     }
     // SAFETY: this task alone owns columns `start .. start + len`.
-    unsafe { out.write(0, start, x, Matrix::new(&rows, width).transposed()) };
+    unsafe { out.write(simd, 0, start, x, Matrix::new(&rows, width).transposed()) };
 }

@@ -3,6 +3,7 @@
 use super::PackedMatrix;
 use super::matrix::{Numbers, from_bf16, from_f16};
 use crate::ops::cpu::lanes::{LANES, Lanes, map, mul_add};
+use crate::ops::cpu::prefetch::prefetch;
 use pulp::Simd;
 
 /// `out_i = W_{start+i}·x`.
@@ -82,7 +83,7 @@ fn dots_of_bytes<S: Simd>(out: &mut [f32], rows: &[i8], x: &[f32]) {
         let (row_steps, row_rest) = row.as_chunks::<STEP>();
         let [mut a, mut b, mut c, mut d] = [[0.0f32; LANES]; 4];
         for (row, x) in row_steps.iter().zip(x_steps) {
-            fetch_ahead(row);
+            prefetch(row.as_ptr().wrapping_add(AHEAD));
             a = products::<S>(row, x, 0, &a);
             b = products::<S>(row, x, LANES, &b);
             c = products::<S>(row, x, 2 * LANES, &c);
@@ -96,21 +97,10 @@ fn dots_of_bytes<S: Simd>(out: &mut [f32], rows: &[i8], x: &[f32]) {
 /// Bytes that one turn of their loop takes.
 const STEP: usize = 4 * LANES;
 
-/// Asks for the line of memory that the loop over bytes reaches some 40 turns later, where the processor can be asked. A byte
-/// costs more instructions than a number of more bytes does, so the processor by itself looks fewer lines ahead: on Zen 3 a
-/// sixth of the time went by waiting (`BENCHMARKS.md`), while `bf16` and `f32` gained nothing.
-#[inline(always)]
-fn fetch_ahead(row: &[i8; STEP]) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: every x86-64 processor has the instruction, which reads nothing that the program could see and does nothing
-        // where there is no memory.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(row.as_ptr().wrapping_add(40 * STEP)) };
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = row;
-}
+/// Bytes ahead of which the loop over them asks for memory. A byte costs more instructions than a number of more bytes does,
+/// so the processor by itself looks fewer lines ahead: on Zen 3 a sixth of the time went by waiting (`BENCHMARKS.md`), while
+/// `bf16` and `f32` gained nothing.
+const AHEAD: usize = 40 * STEP;
 
 /// One vector of sums with one vector of products more.
 #[inline(always)]

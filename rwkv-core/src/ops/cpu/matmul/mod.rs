@@ -1,12 +1,16 @@
-//! Matrix products on slices: tiles by the `gemm` crate, each on one thread.
+//! Matrix products on slices: tiles, each on one thread ([`tile`](self)), in a few sizes for a few kinds of factors.
 //!
-//! `gemm` can spread a product over threads by itself, but leaves most of the second core idle where matrices are small:
-//! measured, 100 GFLOP/s on two cores for `768 × 128 · 128 × 512`, and 215 in tiles (`BENCHMARKS.md`).
+//! A product of a step of training is small: spread over threads as a whole, it leaves most of the second core idle
+//! (`BENCHMARKS.md`). In tiles every thread multiplies alone and takes the next tile when it is done.
 
-#[cfg(target_arch = "x86_64")]
-mod outer;
+mod microkernel;
+mod pack;
+mod tile;
 
-use super::{kernel, run};
+use super::fresh::{Fresh, Part};
+use super::{CHUNK, kernel, run};
+use microkernel::HEIGHT;
+use pulp::Simd;
 use std::marker::PhantomData;
 
 /// A matrix in a slice, which need not be row-major.
@@ -63,13 +67,6 @@ impl<'a> Matrix<'a> {
     fn columns(self, start: usize, len: usize) -> Self {
         self.transposed().rows(start, len).transposed()
     }
-
-    /// Whether the slice holds every element.
-    #[inline(always)]
-    fn fits(&self) -> bool {
-        let last = self.rows.saturating_sub(1) * self.row_stride + self.columns.saturating_sub(1) * self.column_stride;
-        self.rows == 0 || self.columns == 0 || last < self.numbers.len()
-    }
 }
 
 /// A row-major matrix that does not hold numbers yet, and whose tiles are written by different tasks.
@@ -98,90 +95,55 @@ impl Product<'_> {
         unsafe { numbers.set_len(rows * columns) };
         numbers
     }
-
-    /// Writes `a·b`, computed on the calling thread, where its first element is at `row` and `column`.
-    ///
-    /// # Panics
-    /// When the matrices do not fit each other or the place.
-    ///
-    /// # Safety
-    /// No other task writes any of these elements.
-    #[inline(always)]
-    pub unsafe fn write(&self, row: usize, column: usize, a: Matrix<'_>, b: Matrix<'_>) {
-        assert!(a.columns == b.rows && a.fits() && b.fits(), "matrices that do not fit");
-        assert!(row + a.rows <= self.rows && column + b.columns <= self.columns, "a product outside of its matrix");
-        if a.rows == 0 || b.columns == 0 {
-            return;
-        }
-        // SAFETY: both slices hold every element that their sizes and strides reach, and the place lies inside the matrix
-        // (asserted); no other task writes it (the caller's contract). With `read_dst` false it is only written.
-        unsafe {
-            gemm::gemm(
-                a.rows,
-                b.columns,
-                a.columns,
-                self.start.add(row * self.columns + column),
-                1,
-                self.columns as isize,
-                false,
-                a.numbers.as_ptr(),
-                a.column_stride as isize,
-                a.row_stride as isize,
-                b.numbers.as_ptr(),
-                b.column_stride as isize,
-                b.row_stride as isize,
-                0.0,
-                1.0,
-                false,
-                false,
-                false,
-                gemm::Parallelism::None,
-            );
-        }
-    }
 }
 
 /// Additions of a product below which a second thread does not pay.
 const PARALLEL: usize = 1 << 19;
 
-/// How a result is cut into tiles, which depends on its size alone.
+/// How a product is cut into tasks, which depends on the sizes alone.
 #[derive(Clone, Copy)]
-struct Tiles {
+struct Tasks {
     rows: usize,
     columns: usize,
+    /// Of a tile.
     height: usize,
     width: usize,
+    /// The sums' parts, and the length of each but the last.
+    parts: usize,
+    depth: usize,
 }
 
-impl Tiles {
-    /// As many tiles as keep a few threads busy.
+impl Tasks {
+    /// As many tasks as keep a few threads busy.
     const FEW: usize = 8;
 
-    /// Columns of a tile: so many of the second factor stay in the second cache.
-    const WIDTH: usize = 128;
+    /// Depth that a part has at least, or begins.
+    const PART: usize = 192;
 
-    /// The tiles of `a·b`. `gemm` copies the second factor into an order of its own, once a tile, and reads a row-major
-    /// first one as it is: so tiles are as high as the number of tiles allows.
-    fn of_product(a: &Matrix<'_>, b: &Matrix<'_>) -> Self {
-        let bands = Self::FEW.div_ceil(b.columns.div_ceil(Self::WIDTH).max(1));
-        let height = a.rows.div_ceil(bands).next_multiple_of(24).clamp(72, 1032);
-        Self { rows: a.rows, columns: b.columns, height, width: Self::WIDTH }
+    fn of(a: &Matrix<'_>, b: &Matrix<'_>) -> Self {
+        let (rows, columns, depth) = (a.rows, b.columns, a.columns);
+        if a.column_stride == 1 {
+            // The first factor is read as it is, the second one copied once a tile: tiles are as high as their number allows.
+            let width = 128;
+            let bands = Self::FEW.div_ceil(columns.div_ceil(width).max(1));
+            let height = rows.div_ceil(bands).next_multiple_of(4 * HEIGHT).clamp(12 * HEIGHT, 172 * HEIGHT);
+            return Self { rows, columns, height, width, parts: 1, depth };
+        }
+        // Both factors are copied: tiles are as large as the second cache allows. Where a gradient of a weight has few of
+        // them, there are many rows to sum over, and so parts of the sums.
+        let (height, width) = (43 * HEIGHT, 256);
+        let tiles = rows.div_ceil(height) * columns.div_ceil(width);
+        let parts = (Self::FEW / tiles.max(1)).clamp(1, depth.div_ceil(Self::PART).max(1));
+        let part = depth.div_ceil(parts).max(1);
+        Self { rows, columns, height, width, parts: depth.div_ceil(part).max(1), depth: part }
     }
 
-    #[cfg(target_arch = "x86_64")]
-    fn count(self) -> usize {
-        self.rows.div_ceil(self.height) * self.columns.div_ceil(self.width)
-    }
-
-    /// Row and column of each tile's first element.
-    fn starts(self) -> impl Iterator<Item = (usize, usize)> {
+    /// Part, row and column of each task's first element.
+    fn starts(self) -> impl Iterator<Item = (usize, usize, usize)> {
         let columns = move || (0..self.columns).step_by(self.width);
-        (0..self.rows).step_by(self.height).flat_map(move |row| columns().map(move |column| (row, column)))
-    }
-
-    /// What [`run`] is told that a product of this depth touches: few additions are not worth a second thread.
-    fn elements(self, depth: usize) -> usize {
-        if self.rows * self.columns * depth < PARALLEL { 0 } else { usize::MAX }
+        let tiles =
+            move || (0..self.rows).step_by(self.height).flat_map(move |row| columns().map(move |column| (row, column)));
+        (0..self.parts).flat_map(move |part| tiles().map(move |(row, column)| (part, row, column)))
     }
 }
 
@@ -192,39 +154,46 @@ impl Tiles {
 /// When the matrices do not fit each other.
 pub(in crate::ops) fn multiply(a: Matrix<'_>, b: Matrix<'_>) -> Vec<f32> {
     assert_eq!(a.columns, b.rows, "matrices that do not fit");
-    #[cfg(target_arch = "x86_64")]
-    if a.row_stride == 1
-        && b.column_stride == 1
-        && let Some(out) = outer::multiply(a.transposed(), b)
-    {
-        return out;
-    }
-    in_tiles(a, b)
-}
-
-fn in_tiles(a: Matrix<'_>, b: Matrix<'_>) -> Vec<f32> {
-    if a.columns == 0 {
-        return vec![0.0; a.rows * b.columns];
-    }
-    let tiles = Tiles::of_product(&a, &b);
-    // SAFETY: the tiles cover every element once.
-    unsafe {
-        Product::make(a.rows, b.columns, |out| {
-            run(Tile, tiles.elements(a.columns), tiles.starts(), &(a, b, tiles, out));
+    let tasks = Tasks::of(&a, &b);
+    // What `run` is told that a product touches: few additions are not worth a second thread.
+    let elements = if a.rows * b.columns * a.columns < PARALLEL { 0 } else { usize::MAX };
+    // SAFETY: the tiles cover each of the parts once, which lie below one another.
+    let sums = unsafe {
+        Product::make(tasks.parts * a.rows, b.columns, |out| {
+            run(Tile, elements, tasks.starts(), &(a, b, tasks, out));
         })
+    };
+    if tasks.parts == 1 {
+        return sums;
     }
+    let size = a.rows * b.columns;
+    let mut sum = Fresh::new(size);
+    run(Sum, sums.len(), sum.parts(CHUNK).enumerate(), &(sums.as_slice(), size));
+    sum.into_vec()
 }
 
-/// The factors, how the result is cut, and the result.
-type Task<'a> = (Matrix<'a>, Matrix<'a>, Tiles, &'a Product<'a>);
+/// The factors, how the product is cut, and the product.
+type Shared<'a> = (Matrix<'a>, Matrix<'a>, Tasks, &'a Product<'a>);
 
-kernel!(Tile = multiply_tile<'a>(Task<'a>, (usize, usize)));
+kernel!(Tile on simd = multiply_tile<'a>(Shared<'a>, (usize, usize, usize)));
+kernel!(Sum = sum<'a>((&'a [f32], usize), (usize, Part<'a>)));
 
 #[inline(always)]
-fn multiply_tile(&(a, b, tiles, out): &Task<'_>, (row, column): (usize, usize)) {
-    let (height, width) = (tiles.height.min(a.rows - row), tiles.width.min(b.columns - column));
-    // SAFETY: the tile that starts here belongs to this task alone.
-    unsafe { out.write(row, column, a.rows(row, height), b.columns(column, width)) };
+fn multiply_tile<S: Simd>(simd: S, &(a, b, tasks, out): &Shared<'_>, (part, row, column): (usize, usize, usize)) {
+    let start = part * tasks.depth;
+    let depth = tasks.depth.min(a.columns - start);
+    let (height, width) = (tasks.height.min(a.rows - row), tasks.width.min(b.columns - column));
+    let (a, b) = (a.rows(row, height).columns(start, depth), b.columns(column, width).rows(start, depth));
+    // SAFETY: the part's tile that starts here belongs to this task alone.
+    unsafe { out.write(simd, part * tasks.rows + row, column, a, b) };
+}
+
+#[inline(always)]
+fn sum(&(sums, size): &(&[f32], usize), (number, part): (usize, Part<'_>)) {
+    let out = part.clear();
+    for sums in sums.chunks_exact(size) {
+        out.iter_mut().zip(&sums[number * CHUNK..]).for_each(|(sum, x)| *sum += x);
+    }
 }
 
 #[cfg(test)]
@@ -236,27 +205,84 @@ mod tests {
         (0..count).map(|i| ((i + seed) * 7 % 23) as f32 - 11.0).collect()
     }
 
+    /// Two factors of these sizes that hold integers, and what their product is by the definition.
+    fn check(m: usize, n: usize, depth: usize, product: impl Fn(Matrix<'_>, Matrix<'_>) -> Vec<f32>) {
+        let (a, b) = (integers(m * depth, 0), integers(depth * n, 5));
+        for (turned_a, turned_b) in [(false, false), (false, true), (true, false), (true, true)] {
+            let of = |numbers, rows, columns, turned: bool| match turned {
+                false => Matrix::new(numbers, columns),
+                true => Matrix::new(numbers, rows).transposed(),
+            };
+            let out = product(of(&a, m, depth, turned_a), of(&b, depth, n, turned_b));
+            assert_eq!(out.len(), m * n);
+            for (i, x) in out.iter().enumerate() {
+                let (row, column) = (i / n, i % n);
+                let at_a = |k: usize| if turned_a { a[k * m + row] } else { a[row * depth + k] };
+                let at_b = |k: usize| if turned_b { b[column * depth + k] } else { b[k * n + column] };
+                assert_eq!(*x, (0..depth).map(|k| at_a(k) * at_b(k)).sum::<f32>(), "{m}×{n}×{depth} at {i}");
+            }
+        }
+    }
+
     #[test]
     fn products_are_those_of_the_definition() {
         let sizes = [(1, 1, 1), (3, 5, 7), (17, 64, 33), (70, 9, 128), (700, 130, 65), (130, 700, 40), (1100, 70, 9)];
-        for (m, n, depth) in sizes {
-            let (a, b) = (integers(m * depth, 0), integers(depth * n, 5));
-            for (turned_a, turned_b) in [(false, false), (false, true), (true, false), (true, true)] {
-                let of = |numbers, rows, columns, turned: bool| match turned {
-                    false => Matrix::new(numbers, columns),
-                    true => Matrix::new(numbers, rows).transposed(),
-                };
-                let (left, right) = (of(&a, m, depth, turned_a), of(&b, depth, n, turned_b));
-                let out = multiply(left, right);
-                assert_eq!(out.len(), m * n);
-                assert_eq!(out, in_tiles(left, right)); // other processors' way for all of them
-                for (i, x) in out.iter().enumerate() {
-                    let (row, column) = (i / n, i % n);
-                    let at_a = |k: usize| if turned_a { a[k * m + row] } else { a[row * depth + k] };
-                    let at_b = |k: usize| if turned_b { b[column * depth + k] } else { b[k * n + column] };
-                    assert_eq!(*x, (0..depth).map(|k| at_a(k) * at_b(k)).sum::<f32>(), "{m}×{n}×{depth} at {i}");
-                }
+        for (m, n, depth) in sizes.into_iter().chain([(300, 3, 400), (13, 70, 1000), (260, 300, 600)]) {
+            check(m, n, depth, multiply);
+        }
+    }
+
+    #[test]
+    fn every_instruction_set_computes_the_same() {
+        fn on(name: &str, simd: Option<impl Simd>) {
+            let Some(simd) = simd else {
+                return println!("SKIPPED: this processor has no {name}");
+            };
+            for (m, n, depth) in [(1, 1, 1), (6, 64, 256), (7, 65, 257), (12, 16, 3), (23, 200, 600)] {
+                check(m, n, depth, |a, b| {
+                    // SAFETY: the whole matrix is written.
+                    unsafe { Product::make(m, n, |out| simd.vectorize(One(a, b, out))) }
+                });
             }
+        }
+        struct One<'a>(Matrix<'a>, Matrix<'a>, &'a Product<'a>);
+        impl pulp::WithSimd for One<'_> {
+            type Output = ();
+
+            #[inline(always)]
+            fn with_simd<S: Simd>(self, simd: S) {
+                // SAFETY: there is no other task.
+                unsafe { self.2.write(simd, 0, 0, self.0, self.1) }
+            }
+        }
+        on("any", Some(pulp::Scalar));
+        #[cfg(target_arch = "x86_64")]
+        {
+            on("AVX2", pulp::x86::V3::try_new());
+            on("AVX-512", pulp::x86::V4::try_new());
+        }
+        #[cfg(target_arch = "aarch64")]
+        on("NEON", pulp::aarch64::Neon::try_new());
+    }
+
+    #[test]
+    fn a_sum_of_nothing_is_zero() {
+        let out = multiply(Matrix::new(&[], 3).transposed(), Matrix::new(&[], 2));
+        assert_eq!(out, [0.0; 6]);
+        assert!(multiply(Matrix::new(&[], 3), Matrix::new(&[1.0; 6], 2)).is_empty());
+    }
+
+    #[test]
+    fn numbers_that_are_none_stay_in_their_rows_and_columns() {
+        let (mut x, g) = (integers(300 * 20, 0), integers(300 * 30, 1));
+        x[250 * 20 + 7] = f32::NAN;
+        let out = multiply(Matrix::new(&x, 20).transposed(), Matrix::new(&g, 30));
+        for (i, row) in out.chunks(30).enumerate() {
+            assert!(row.iter().all(|sum| sum.is_nan() == (i == 7)), "row {i}");
+        }
+        let out = multiply(Matrix::new(&g, 30).transposed(), Matrix::new(&x, 20));
+        for (i, row) in out.chunks(20).enumerate() {
+            assert!(row.iter().enumerate().all(|(j, sum)| sum.is_nan() == (j == 7)), "row {i}");
         }
     }
 
@@ -272,6 +298,6 @@ mod tests {
         let numbers = [1.0; 4];
         let (a, b) = (Matrix::new(&numbers, 2), Matrix::new(&numbers, 2));
         // SAFETY: it panics before the matrix is taken for whole.
-        let _ = unsafe { Product::make(2, 2, |out| out.write(1, 0, a, b)) };
+        let _ = unsafe { Product::make(2, 2, |out| out.write(pulp::Scalar, 1, 0, a, b)) };
     }
 }
