@@ -15,6 +15,7 @@ mod ndarray;
 pub(super) mod prefetch;
 pub(super) mod tensors;
 pub(super) mod threads;
+pub(super) mod vectors;
 
 use std::marker::PhantomData;
 

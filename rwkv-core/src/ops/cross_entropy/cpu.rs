@@ -1,11 +1,13 @@
 //! Cross-entropy on the CPU: a row of logits at a time; the gradient is the only table that is written.
 
 use crate::ops::cpu::fresh::{Fresh, Part};
-use crate::ops::cpu::lanes::{LANES, exp, load, map, store};
+use crate::ops::cpu::lanes::LANES;
 use crate::ops::cpu::tensors::{CpuBackend, read, read_ids, write};
+use crate::ops::cpu::vectors::{exp, load, store};
 use crate::ops::cpu::{kernel, run};
 use burn::tensor::ops::{FloatTensor, IntTensor};
 use burn::tensor::{DType, TensorMetadata};
+use pulp::Simd;
 
 /// Elements of the table that one task handles, in whole rows.
 const TASK: usize = 1 << 13;
@@ -51,25 +53,30 @@ pub(in crate::ops) fn backward<B: CpuBackend>(
     write::<B>(out.into_vec(), shape, dtype, &device)
 }
 
-kernel!(Losses = losses<'a>((), LossTask<'a>));
-kernel!(Slopes = slopes<'a>(f32, SlopeTask<'a>));
+kernel!(Losses on simd = losses<'a>((), LossTask<'a>));
+kernel!(Slopes on simd = slopes<'a>(f32, SlopeTask<'a>));
 
 /// The rows of the losses, the log-denominators, the logits and the targets.
 type LossTask<'a> = (((&'a mut [f32], &'a mut [f32]), &'a [f32]), &'a [i64]);
 
 #[inline(always)]
-fn losses((): &(), (((loss, lse), logits), targets): LossTask<'_>) {
+fn losses<S: Simd>(simd: S, (): &(), (((loss, lse), logits), targets): LossTask<'_>) {
     let vocab = logits.len() / loss.len();
     for (((loss, lse), row), &target) in loss.iter_mut().zip(lse).zip(logits.chunks(vocab)).zip(targets) {
         let (_, largest) = argmax(row);
-        let mut sums = [0.0; LANES];
-        for part in row.chunks(LANES) {
-            let terms = exp(&load(part).map(|x| x - largest));
-            // The lanes past the end of the row are no logits.
-            let terms = if part.len() == LANES { terms } else { map(|i| if i < part.len() { terms[i] } else { 0.0 }) };
-            sums = map(|i| sums[i] + terms[i]);
+        let shift = simd.splat_f32s(largest);
+        let mut sum = simd.splat_f32s(0.0);
+        let (whole, rest) = S::as_simd_f32s(row);
+        for part in whole {
+            sum = simd.add_f32s(sum, exp(simd, simd.sub_f32s(*part, shift)));
         }
-        *lse = largest + sums.iter().sum::<f32>().ln();
+        if !rest.is_empty() {
+            let mut terms = [0.0; LANES];
+            store(simd, &mut terms, exp(simd, simd.sub_f32s(load(simd, rest), shift)));
+            // The lanes past the end of the row are no logits.
+            sum = simd.add_f32s(sum, load(simd, &terms[..rest.len()]));
+        }
+        *lse = largest + simd.reduce_sum_f32s(sum).ln();
         *loss = *lse - row[target as usize];
     }
 }
@@ -78,13 +85,13 @@ fn losses((): &(), (((loss, lse), logits), targets): LossTask<'_>) {
 type SlopeTask<'a> = ((((Part<'a>, &'a [f32]), &'a [i64]), &'a [f32]), &'a [f32]);
 
 #[inline(always)]
-fn slopes(&l2_wrap: &f32, ((((out, logits), targets), lse), grad): SlopeTask<'_>) {
+fn slopes<S: Simd>(simd: S, &l2_wrap: &f32, ((((out, logits), targets), lse), grad): SlopeTask<'_>) {
     let vocab = logits.len() / targets.len();
     let rows = out.clear().chunks_mut(vocab).zip(logits.chunks(vocab));
     for ((((out, row), &target), lse), grad) in rows.zip(targets).zip(lse).zip(grad) {
-        for (out, row) in out.chunks_mut(LANES).zip(row.chunks(LANES)) {
-            let softmax = exp(&load(row).map(|x| x - lse));
-            store(out, &softmax.map(|p| p * grad));
+        for (out, row) in out.chunks_mut(S::F32_LANES).zip(row.chunks(S::F32_LANES)) {
+            let softmax = exp(simd, simd.sub_f32s(load(simd, row), simd.splat_f32s(*lse)));
+            store(simd, out, simd.mul_f32s(softmax, simd.splat_f32s(*grad)));
         }
         out[target as usize] -= grad;
         if l2_wrap > 0.0 {

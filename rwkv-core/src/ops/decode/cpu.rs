@@ -6,8 +6,8 @@
 
 use super::crew::{Crew, Work};
 use super::{DecodeBlock, DecodeInputs, DecodeOutputs, MAX_BATCH};
-use crate::ops::cpu::lanes::{LANES, exp, load, map, store};
 use crate::ops::cpu::tensors::{CpuBackend, read, write};
+use crate::ops::cpu::vectors::{exp, load, store};
 use crate::ops::cpu::{kernel, run};
 use crate::ops::gate::cpu::gate;
 use crate::ops::layer_norm::cpu::normalise;
@@ -293,7 +293,7 @@ impl<S: Simd> Work for Hand<'_, S> {
                     dots(self.simd, &mut out[..len], block.ffn_value, start, x);
                     let (mut r, mut gated) = ([0.0; TILE], [0.0; TILE]);
                     fetch(&mut r[..len], &step.gates[b * step.width + start..]);
-                    gate(&mut gated[..len], &r[..len], &out[..len]);
+                    gate(self.simd, &mut gated[..len], &r[..len], &out[..len]);
                     add(&step.stream[b * step.width + start..], &gated[..len]);
                 }
             }
@@ -318,15 +318,15 @@ impl<S: Simd> Hand<'_, S> {
         for (which, projected) in self.projected.iter_mut().enumerate() {
             fetch(projected, &self.step.projected[which * batch * att..]);
         }
-        for (decay, time_decay) in self.decay.chunks_mut(LANES).zip(block.time_decay.chunks(LANES)) {
-            let rate = exp(&load(time_decay));
-            store(decay, &map(|i| -rate[i]));
+        let (simd, lanes) = (self.simd, S::F32_LANES);
+        for (decay, time_decay) in self.decay.chunks_mut(lanes).zip(block.time_decay.chunks(lanes)) {
+            store(simd, decay, simd.neg_f32s(exp(simd, load(simd, time_decay))));
         }
         let [k, v, r] = &self.projected;
         let (mut y, mut memory) = (vec![0.0; batch * att], vec![0.0; batch * 3 * att]);
         let inputs = Inputs { w: &self.decay, u: block.time_first, k, v, state: block.memory };
-        token(batch, att, inputs, &mut y, &mut memory);
-        gate(&mut self.inputs[0][..batch * att], r, &y);
+        token(simd, (batch, att), inputs, &mut y, &mut memory);
+        gate(simd, &mut self.inputs[0][..batch * att], r, &y);
         memory
     }
 

@@ -1,11 +1,12 @@
 //! The gate on the CPU: one pass forward, one pass backward.
 
 use crate::ops::cpu::fresh::{Fresh, Part};
-use crate::ops::cpu::lanes::{LANES, exp, load, map, store};
 use crate::ops::cpu::tensors::{CpuBackend, read, write};
+use crate::ops::cpu::vectors::{load, sigmoid, store};
 use crate::ops::cpu::{CHUNK, kernel, run};
 use burn::tensor::ops::FloatTensor;
 use burn::tensor::{DType, TensorMetadata};
+use pulp::Simd;
 
 pub(in crate::ops) fn forward<B: CpuBackend>(r: FloatTensor<B>, y: FloatTensor<B>) -> FloatTensor<B> {
     if y.dtype() == DType::F64 {
@@ -45,21 +46,21 @@ pub(in crate::ops) fn backward<B: CpuBackend>(
 /// The chunks of the result, `r` and `y`.
 type GateTask<'a> = ((Part<'a>, &'a [f32]), &'a [f32]);
 
-kernel!(Gate = gate_part<'a>((), GateTask<'a>));
-kernel!(GateGradients = gate_gradients<'a>((), GradientTask<'a>));
+kernel!(Gate on simd = gate_part<'a>((), GateTask<'a>));
+kernel!(GateGradients on simd = gate_gradients<'a>((), GradientTask<'a>));
 
 #[inline(always)]
-fn gate_part((): &(), ((out, r), y): GateTask<'_>) {
-    gate(out.clear(), r, y);
+fn gate_part<S: Simd>(simd: S, (): &(), ((out, r), y): GateTask<'_>) {
+    gate(simd, out.clear(), r, y);
 }
 
 /// `out = σ(r)·y`.
 #[inline(always)]
-pub(in crate::ops) fn gate(out: &mut [f32], r: &[f32], y: &[f32]) {
-    for ((out, r), y) in out.chunks_mut(LANES).zip(r.chunks(LANES)).zip(y.chunks(LANES)) {
-        let (r, y) = (load(r), load(y));
-        let open = sigmoid(&r);
-        store(out, &map(|i| open[i] * y[i]));
+pub(in crate::ops) fn gate<S: Simd>(simd: S, out: &mut [f32], r: &[f32], y: &[f32]) {
+    let lanes = S::F32_LANES;
+    for ((out, r), y) in out.chunks_mut(lanes).zip(r.chunks(lanes)).zip(y.chunks(lanes)) {
+        let open = sigmoid(simd, load(simd, r));
+        store(simd, out, simd.mul_f32s(open, load(simd, y)));
     }
 }
 
@@ -67,20 +68,16 @@ pub(in crate::ops) fn gate(out: &mut [f32], r: &[f32], y: &[f32]) {
 type GradientTask<'a> = ((((Part<'a>, Part<'a>), &'a [f32]), &'a [f32]), &'a [f32]);
 
 #[inline(always)]
-fn gate_gradients((): &(), ((((to_r, to_y), r), y), grad): GradientTask<'_>) {
-    let outputs = to_r.clear().chunks_mut(LANES).zip(to_y.clear().chunks_mut(LANES));
-    let inputs = r.chunks(LANES).zip(y.chunks(LANES)).zip(grad.chunks(LANES));
+fn gate_gradients<S: Simd>(simd: S, (): &(), ((((to_r, to_y), r), y), grad): GradientTask<'_>) {
+    let lanes = S::F32_LANES;
+    let outputs = to_r.clear().chunks_mut(lanes).zip(to_y.clear().chunks_mut(lanes));
+    let inputs = r.chunks(lanes).zip(y.chunks(lanes)).zip(grad.chunks(lanes));
     for ((to_r, to_y), ((r, y), grad)) in outputs.zip(inputs) {
-        let (r, y, grad) = (load(r), load(y), load(grad));
-        let open = sigmoid(&r);
-        store(to_y, &map(|i| grad[i] * open[i]));
-        store(to_r, &map(|i| grad[i] * y[i] * open[i] * (1.0 - open[i])));
+        let (y, grad) = (load(simd, y), load(simd, grad));
+        let open = sigmoid(simd, load(simd, r));
+        let passed = simd.mul_f32s(grad, open);
+        store(simd, to_y, passed);
+        let shut = simd.sub_f32s(simd.splat_f32s(1.0), open);
+        store(simd, to_r, simd.mul_f32s(simd.mul_f32s(passed, y), shut));
     }
-}
-
-/// `1/(1 + e^−x)`, through the exponential that cannot overflow.
-#[inline(always)]
-fn sigmoid(x: &[f32; LANES]) -> [f32; LANES] {
-    let small = exp(&map(|i| -x[i].abs()));
-    map(|i| (if x[i] < 0.0 { small[i] } else { 1.0 }) / (1.0 + small[i]))
 }

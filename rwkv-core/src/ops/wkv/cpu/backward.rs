@@ -1,9 +1,11 @@
 //! The WKV backward pass on the CPU: one sweep from the last token to the first.
 
-use super::{BLOCK, Block, Dims, for_each_block, kernel};
+use super::{AHEAD, Block, Dims, VECTORS, for_each_block, kernel};
 use crate::ops::cpu::columns::Columns;
 use crate::ops::cpu::fresh::zeros;
-use crate::ops::cpu::lanes::{LANES, Lanes, exp, load, map, store, weights};
+use crate::ops::cpu::prefetch::prefetch;
+use crate::ops::cpu::vectors::{exp, store, weights};
+use pulp::Simd;
 
 /// What the backward pass reads: the forward pass's inputs and outputs, and the gradients that arrive.
 pub(super) struct Saved<'a> {
@@ -62,88 +64,97 @@ struct Outputs<'a> {
     partial: Columns<'a>,
 }
 
-kernel!(BackwardBlock = run_block<'a>((Dims, &'a Saved<'a>, Outputs<'a>), Block));
+kernel!(BackwardBlock on simd = run_block<'a>((Dims, &'a Saved<'a>, Outputs<'a>), Block));
 
 #[inline(always)]
-fn run_block((dims, saved, out): &(Dims, &Saved<'_>, Outputs<'_>), block: Block) {
-    const VECTORS: usize = BLOCK / LANES;
-    const ZERO: [Lanes; VECTORS] = [[0.0; LANES]; VECTORS];
-    let Block { batch, start, len } = block;
-    let row = |data: &[f32], row: usize, vector: usize| -> Lanes {
-        let begin = row * dims.channels + start + vector * LANES;
-        load(&data[begin..begin + LANES.min(len - vector * LANES)])
-    };
-    let vectors = len.div_ceil(LANES);
-    let (mut w, mut u) = (ZERO, ZERO);
+fn run_block<S: Simd>(simd: S, context: &(Dims, &Saved<'_>, Outputs<'_>), block: Block) {
+    for part in block.parts::<S>() {
+        run_part(simd, context, part);
+    }
+}
+
+#[inline(always)]
+fn run_part<S: Simd>(simd: S, (dims, saved, out): &(Dims, &Saved<'_>, Outputs<'_>), block: Block) {
+    let Block { batch, len, .. } = block;
+    let vectors = len.div_ceil(S::F32_LANES);
+    let (zero, one) = (simd.splat_f32s(0.0), simd.splat_f32s(1.0));
+    let [mut w, mut u] = [[zero; VECTORS]; 2];
     // Adjoints of the true state (A, B) are (ga, gb)·e^m, and (ha, hb)·e^m sum them once more, for the decay. The
     // exponent m is base + age·w, as p in the forward pass.
-    let (mut ga, mut gb, mut ha, mut hb) = (ZERO, ZERO, ZERO, ZERO);
-    let (mut base, mut age) = (ZERO, ZERO);
-    let (mut gw, mut gu) = (ZERO, ZERO);
+    let [mut ga, mut gb, mut ha, mut hb] = [[zero; VECTORS]; 4];
+    let [mut base, mut age, mut gw, mut gu] = [[zero; VECTORS]; 4];
     for i in 0..vectors {
-        w[i] = row(saved.w, 0, i);
-        u[i] = row(saved.u, 0, i);
-        ga[i] = row(saved.adjoint, batch * 3, i);
-        gb[i] = row(saved.adjoint, batch * 3 + 1, i);
-        base[i] = row(saved.adjoint, batch * 3 + 2, i);
+        w[i] = block.load(simd, saved.w, dims.channels, 0, i);
+        u[i] = block.load(simd, saved.u, dims.channels, 0, i);
+        ga[i] = block.load(simd, saved.adjoint, dims.channels, batch * 3, i);
+        gb[i] = block.load(simd, saved.adjoint, dims.channels, batch * 3 + 1, i);
+        base[i] = block.load(simd, saved.adjoint, dims.channels, batch * 3 + 2, i);
     }
     for t in (0..dims.time).rev() {
         let token = dims.token(batch, t);
         for i in 0..vectors {
-            let column = start + i * LANES;
-            let width = LANES.min(len - i * LANES);
-            let k = row(saved.k, token, i);
-            let v = row(saved.v, token, i);
-            let y = row(saved.y, token, i);
-            let lse = row(saved.lse, token, i);
-            let gy = row(saved.gy, token, i);
+            let (column, width) = block.vector::<S>(i);
+            let k = block.load(simd, saved.k, dims.channels, token, i);
+            let v = block.load(simd, saved.v, dims.channels, token, i);
+            let y = block.load(simd, saved.y, dims.channels, token, i);
+            let lse = block.load(simd, saved.lse, dims.channels, token, i);
+            let gy = block.load(simd, saved.gy, dims.channels, token, i);
+            for matrix in [saved.k, saved.v, saved.y, saved.lse, saved.gy] {
+                prefetch(
+                    matrix.as_ptr().wrapping_add(token * dims.channels + column).wrapping_sub(AHEAD * dims.channels),
+                );
+            }
 
             // Through the output: the current token's share of the average.
-            let share = exp(&map(|j| (k[j] - lse[j]) + u[i][j]));
-            let direct = map(|j| gy[j] * share[j]);
-            let direct_k = map(|j| direct[j] * (v[j] - y[j]));
+            let share = exp(simd, simd.add_f32s(simd.sub_f32s(k, lse), u[i]));
+            let direct = simd.mul_f32s(gy, share);
+            let direct_k = simd.mul_f32s(direct, simd.sub_f32s(v, y));
             // Through the state: what later tokens make of this one.
-            let carried = exp(&map(|j| (k[j] + base[i][j]) + age[i][j] * w[i][j]));
-            let gk = map(|j| direct_k[j] + carried[j] * (ga[i][j] * v[j] + gb[i][j]));
-            let gv = map(|j| direct[j] + carried[j] * ga[i][j]);
-            gu[i] = map(|j| gu[i][j] + direct_k[j]);
-            gw[i] = map(|j| gw[i][j] + carried[j] * (ha[i][j] * v[j] + hb[i][j]));
+            let exponent = simd.add_f32s(simd.add_f32s(k, base[i]), simd.mul_f32s(age[i], w[i]));
+            let carried = exp(simd, exponent);
+            let gk = simd.mul_add_e_f32s(carried, simd.mul_add_e_f32s(ga[i], v, gb[i]), direct_k);
+            let gv = simd.mul_add_e_f32s(carried, ga[i], direct);
+            gu[i] = simd.add_f32s(gu[i], direct_k);
+            gw[i] = simd.mul_add_e_f32s(carried, simd.mul_add_e_f32s(ha[i], v, hb[i]), gw[i]);
             // SAFETY: this task alone owns columns `start .. start + len` of batch row `batch`, in every matrix.
-            store(unsafe { out.k.row(token, column, width) }, &gk);
+            store(simd, unsafe { out.k.row(token, column, width) }, gk);
             // SAFETY: as above.
-            store(unsafe { out.v.row(token, column, width) }, &gv);
+            store(simd, unsafe { out.v.row(token, column, width) }, gv);
 
             // One token back: the adjoints decay by e^w and take this output's in, at e^−lse.
-            let older = map(|j| age[i][j] + 1.0);
-            let lead = map(|j| (-lse[j] - base[i][j]) - older[j] * w[i][j]);
-            let (old, new) = weights(&lead);
-            let new = map(|j| gy[j] * new[j]);
-            ha[i] = map(|j| old[j] * (ga[i][j] + ha[i][j]));
-            hb[i] = map(|j| old[j] * (gb[i][j] + hb[i][j]));
-            ga[i] = map(|j| old[j] * ga[i][j] + new[j]);
-            gb[i] = map(|j| old[j] * gb[i][j] - new[j] * y[j]);
-            base[i] = map(|j| if lead[j] > 0.0 { -lse[j] } else { base[i][j] });
-            age[i] = map(|j| if lead[j] > 0.0 { 0.0 } else { older[j] });
+            let older = simd.add_f32s(age[i], one);
+            let fresh = simd.neg_f32s(lse);
+            let lead = simd.sub_f32s(simd.sub_f32s(fresh, base[i]), simd.mul_f32s(older, w[i]));
+            let (old, new) = weights(simd, lead);
+            let new = simd.mul_f32s(gy, new);
+            ha[i] = simd.mul_f32s(old, simd.add_f32s(ga[i], ha[i]));
+            hb[i] = simd.mul_f32s(old, simd.add_f32s(gb[i], hb[i]));
+            ga[i] = simd.mul_add_e_f32s(old, ga[i], new);
+            gb[i] = simd.sub_f32s(simd.mul_f32s(old, gb[i]), simd.mul_f32s(new, y));
+            let leads = simd.greater_than_f32s(lead, zero);
+            base[i] = simd.select_f32s(leads, fresh, base[i]);
+            age[i] = simd.select_f32s(leads, zero, older);
         }
     }
     for i in 0..vectors {
-        let column = start + i * LANES;
-        let width = LANES.min(len - i * LANES);
-        let a = row(saved.state, batch * 3, i);
-        let b = row(saved.state, batch * 3 + 1, i);
-        let p = row(saved.state, batch * 3 + 2, i);
-        let scale = exp(&map(|j| (base[i][j] + p[j]) + age[i][j] * w[i][j]));
-        let to_a = map(|j| scale[j] * ga[i][j]);
-        let to_b = map(|j| scale[j] * gb[i][j]);
-        let to_p = map(|j| a[j] * to_a[j] + b[j] * to_b[j]);
-        gw[i] = map(|j| gw[i][j] + scale[j] * (a[j] * ha[i][j] + b[j] * hb[i][j]));
-        for (part, lanes) in [&to_a, &to_b, &to_p].into_iter().enumerate() {
+        let (column, width) = block.vector::<S>(i);
+        let a = block.load(simd, saved.state, dims.channels, batch * 3, i);
+        let b = block.load(simd, saved.state, dims.channels, batch * 3 + 1, i);
+        let p = block.load(simd, saved.state, dims.channels, batch * 3 + 2, i);
+        let exponent = simd.add_f32s(simd.add_f32s(base[i], p), simd.mul_f32s(age[i], w[i]));
+        let scale = exp(simd, exponent);
+        let to_a = simd.mul_f32s(scale, ga[i]);
+        let to_b = simd.mul_f32s(scale, gb[i]);
+        let to_p = simd.mul_add_e_f32s(a, to_a, simd.mul_f32s(b, to_b));
+        let along = simd.mul_add_e_f32s(a, ha[i], simd.mul_f32s(b, hb[i]));
+        let to_w = simd.mul_add_e_f32s(scale, along, gw[i]);
+        for (part, numbers) in [to_a, to_b, to_p].into_iter().enumerate() {
             // SAFETY: as above; the state's row `batch * 3 + part` belongs to this batch row.
-            store(unsafe { out.state.row(batch * 3 + part, column, width) }, lanes);
+            store(simd, unsafe { out.state.row(batch * 3 + part, column, width) }, numbers);
         }
-        for (part, lanes) in [&gw[i], &gu[i]].into_iter().enumerate() {
+        for (part, numbers) in [to_w, gu[i]].into_iter().enumerate() {
             // SAFETY: as above; rows `2 * batch` and `2 * batch + 1` belong to this batch row.
-            store(unsafe { out.partial.row(batch * 2 + part, column, width) }, lanes);
+            store(simd, unsafe { out.partial.row(batch * 2 + part, column, width) }, numbers);
         }
     }
 }

@@ -10,13 +10,21 @@ mod glue;
 
 pub(in crate::ops) use glue::{wkv_backward, wkv_forward};
 
-use crate::ops::cpu::lanes::LANES;
+use crate::ops::cpu::vectors::load;
 use crate::ops::cpu::{Kernel, kernel, run};
 use backward::{Gradients, Saved, backward};
 use forward::{Inputs, forward};
+use pulp::Simd;
 
-/// Channels that one task handles: a few vectors, so that their dependency chains overlap.
-const BLOCK: usize = 4 * LANES;
+/// Channels that one task handles: four lines of memory.
+const BLOCK: usize = 64;
+
+/// Vectors of channels that go through time together, so that their dependency chains overlap.
+const VECTORS: usize = 8;
+
+/// Tokens ahead of which a block asks for its channels: a row's lie in another page than the last one's, and the processor
+/// by itself would not look there.
+const AHEAD: usize = 4;
 
 /// The sizes of one WKV call.
 #[derive(Debug, Clone, Copy)]
@@ -57,6 +65,28 @@ struct Block {
     batch: usize,
     start: usize,
     len: usize,
+}
+
+impl Block {
+    /// The block in parts of up to [`VECTORS`] vectors.
+    fn parts<S: Simd>(self) -> impl Iterator<Item = Self> {
+        let (size, end) = (VECTORS * S::F32_LANES, self.start + self.len);
+        (self.start..end).step_by(size).map(move |start| Self { start, len: size.min(end - start), ..self })
+    }
+
+    /// First channel and width of vector `i`.
+    #[inline(always)]
+    fn vector<S: Simd>(&self, i: usize) -> (usize, usize) {
+        let from = i * S::F32_LANES;
+        (self.start + from, S::F32_LANES.min(self.len - from))
+    }
+
+    /// Vector `i` of a row of a matrix with so many channels.
+    #[inline(always)]
+    fn load<S: Simd>(&self, simd: S, matrix: &[f32], channels: usize, row: usize, i: usize) -> S::f32s {
+        let (start, width) = self.vector::<S>(i);
+        load(simd, &matrix[row * channels + start..][..width])
+    }
 }
 
 /// Runs the kernel once for every batch row and channel block.
