@@ -1,7 +1,8 @@
 //! The processor's vectors, and the elementary functions that the kernels need on them.
 //!
 //! Sums that live through a loop stay in registers only as vectors: the compiler puts arrays of numbers into memory, where
-//! AVX2 has no register of their size. Nothing here calls into libm.
+//! AVX2 has no register of their size. Nothing here calls into libm. A processor without vectors that `pulp` knows (x86-64
+//! before AVX2) takes a number at a time.
 
 use pulp::Simd;
 
@@ -29,9 +30,9 @@ const ROUND: f32 = 12_582_912.0;
 /// The polynomial with these coefficients, the highest power's first.
 #[inline(always)]
 fn polynomial<S: Simd, const N: usize>(simd: S, x: S::f32s, coefficients: [f32; N]) -> S::f32s {
-    let mut sum = simd.splat_f32s(0.0);
-    for coefficient in coefficients {
-        sum = simd.mul_add_e_f32s(sum, x, simd.splat_f32s(coefficient));
+    let mut sum = simd.splat_f32s(coefficients[0]);
+    for coefficient in &coefficients[1..] {
+        sum = simd.mul_add_e_f32s(sum, x, simd.splat_f32s(*coefficient));
     }
     sum
 }
@@ -138,7 +139,17 @@ mod tests {
             }
         )*};
     }
-    functions!(Exp = exp, Ln = ln, Sigmoid = sigmoid);
+    #[inline(always)]
+    fn first_weight<S: Simd>(simd: S, lead: S::f32s) -> S::f32s {
+        weights(simd, lead).0
+    }
+
+    #[inline(always)]
+    fn second_weight<S: Simd>(simd: S, lead: S::f32s) -> S::f32s {
+        weights(simd, lead).1
+    }
+
+    functions!(Exp = exp, Ln = ln, Sigmoid = sigmoid, FirstWeight = first_weight, SecondWeight = second_weight);
 
     struct All<'a, F>(F, &'a mut [f32]);
 
@@ -225,19 +236,55 @@ mod tests {
     }
 
     #[test]
+    fn infinities_and_nan_go_where_they_belong() {
+        for results in both(Sigmoid, &[f32::INFINITY, f32::NEG_INFINITY, f32::NAN, 0.0]) {
+            assert_eq!([results[0], results[1], results[3]], [1.0, 0.0, 0.5]);
+            assert!(results[2].is_nan());
+        }
+        for results in both(FirstWeight, &[0.0, 1.0, -1.0, f32::INFINITY, f32::NEG_INFINITY]) {
+            let e = (-1.0f32).exp();
+            assert!((results[1] - e).abs() < 1e-7, "{}", results[1]);
+            assert_eq!([results[0], results[2], results[3], results[4]], [1.0, 1.0, 0.0, 1.0]);
+        }
+        for results in both(SecondWeight, &[0.0, 1.0, -1.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN]) {
+            let e = (-1.0f32).exp();
+            assert!((results[2] - e).abs() < 1e-7, "{}", results[2]);
+            assert_eq!([results[0], results[1], results[3], results[4]], [1.0, 1.0, 1.0, 0.0]);
+            assert!(results[5].is_nan());
+        }
+    }
+
+    #[test]
     fn partial_vectors_read_and_write_only_their_lanes() {
         struct Copying<'a>(&'a [f32], &'a mut [f32]);
         impl pulp::WithSimd for Copying<'_> {
-            type Output = f32;
+            type Output = Vec<f32>;
 
-            fn with_simd<S: Simd>(self, simd: S) -> f32 {
+            fn with_simd<S: Simd>(self, simd: S) -> Vec<f32> {
                 let vector = load(simd, self.0);
                 store(simd, self.1, vector);
-                simd.reduce_sum_f32s(vector)
+                bytemuck::cast_slice(&[vector]).to_vec()
             }
         }
-        let mut target = [9.0; 1];
-        assert_eq!(pulp::Arch::new().dispatch(Copying(&[5.0], &mut target)), 5.0, "other lanes are zero");
-        assert_eq!(target, [5.0]);
+        fn on(simd: Option<impl Simd>) {
+            let source: Vec<f32> = (1..=20).map(|i| i as f32).collect();
+            let Some(simd) = simd else { return };
+            for n in 0..=17 {
+                let mut target = [99.0; 20];
+                let lanes = simd.vectorize(Copying(&source[..n], &mut target[..n]));
+                let whole = n.min(lanes.len());
+                assert_eq!(lanes[..whole], source[..whole]);
+                assert!(lanes[whole..].iter().all(|x| *x == 0.0), "lanes past the end: {lanes:?}");
+                assert_eq!(target[..whole], source[..whole]);
+                assert!(target[whole..].iter().all(|x| *x == 99.0), "{n}: {target:?}");
+            }
+        }
+        on(Some(pulp::Scalar));
+        on(Some(pulp::Scalar128b));
+        #[cfg(target_arch = "x86_64")]
+        {
+            on(pulp::x86::V3::try_new());
+            on(pulp::x86::V4::try_new());
+        }
     }
 }

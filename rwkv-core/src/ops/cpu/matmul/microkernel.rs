@@ -10,11 +10,13 @@ use pulp::{Simd, WithSimd};
 /// Rows of the first factor that are multiplied at once, at most.
 pub(super) const HEIGHT: usize = 6;
 
-/// The products of `R` rows with a panel of `V` vectors a row.
-pub(super) struct Times<'a, const R: usize, const V: usize> {
-    pub rows: Rows<'a>,
-    pub panel: &'a [f32],
-    pub target: Target,
+/// The products of `R` rows with the first `U` vectors of a panel of `V` vectors a row.
+///
+/// Only [`Times::new`] makes one, so whoever has one was promised that its products may be written.
+pub(super) struct Times<'a, const R: usize, const V: usize, const U: usize> {
+    rows: Rows<'a>,
+    panel: &'a [f32],
+    target: Target,
 }
 
 /// How the first factor's rows lie in memory.
@@ -36,50 +38,57 @@ pub(super) struct Target {
     pub add: bool,
 }
 
-impl<const R: usize, const V: usize> Times<'_, R, V> {
+impl<'a, const R: usize, const V: usize, const U: usize> Times<'a, R, V, U> {
+    /// The products of these rows and this panel, for this target. What is left of a panel after its last whole row is not
+    /// used.
+    ///
+    /// # Safety
+    /// `R` rows of `target.width` elements may be written from `target.start` on, until this value is gone; they were
+    /// written where `target.add`.
+    pub unsafe fn new(rows: Rows<'a>, panel: &'a [f32], target: Target) -> Self {
+        Self { rows, panel, target }
+    }
+
     /// Computes and writes them.
     ///
     /// Never inlined: the loops need all registers for themselves. Nothing but this and what is inlined into it may see the
     /// sums, or they would lie in memory.
     ///
     /// # Panics
-    /// When the rows are shorter than the panel is deep.
-    ///
-    /// # Safety
-    /// `R` rows of `target.width` elements may be written from `target.start` on; they were where `target.add`.
+    /// When the rows are shorter than the panel is deep, or the target is wider than `U` vectors.
     #[inline(never)]
-    pub unsafe fn write<S: Simd>(self, simd: S) {
+    pub fn write<S: Simd>(self, simd: S) {
         simd.vectorize(self);
     }
 }
 
-impl<const R: usize, const V: usize> WithSimd for Times<'_, R, V> {
+impl<const R: usize, const V: usize, const U: usize> WithSimd for Times<'_, R, V, U> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let panel = S::as_simd_f32s(self.panel).0.as_chunks().0;
         let sums = match self.rows {
-            Rows::Apart(rows, stride) => sums::<S, R, V>(simd, rows, (stride, 1), panel),
-            Rows::Sliver(sliver) => sums::<S, R, V>(simd, sliver, (1, HEIGHT), panel),
+            Rows::Apart(rows, stride) => sums::<S, R, V, U>(simd, rows, (stride, 1), panel),
+            Rows::Sliver(sliver) => sums::<S, R, V, U>(simd, sliver, (1, HEIGHT), panel),
         };
-        // SAFETY: the contract of `write`, which alone comes here.
+        // SAFETY: the contract of `new`, which made this value.
         unsafe { self.target.put(simd, sums) };
     }
 }
 
-type Sums<S, const R: usize, const V: usize> = [[<S as Simd>::f32s; V]; R];
+type Sums<S, const R: usize, const U: usize> = [[<S as Simd>::f32s; U]; R];
 
 /// The sums for rows that lie `stride` apart, and whose numbers lie `step` apart.
 #[inline(always)]
-fn sums<S: Simd, const R: usize, const V: usize>(
+fn sums<S: Simd, const R: usize, const V: usize, const U: usize>(
     simd: S,
     rows: &[f32],
     (stride, step): (usize, usize),
     panel: &[[S::f32s; V]],
-) -> Sums<S, R, V> {
+) -> Sums<S, R, U> {
     assert!((R - 1) * stride + panel.len() * step < rows.len() + step, "rows that do not fit the panel");
-    let mut sums = [[simd.splat_f32s(0.0); V]; R];
+    let mut sums = [[simd.splat_f32s(0.0); U]; R];
     let mut column = rows.as_ptr();
     // Written out, for there are no registers to spare: a loop over the four would be for the compiler to unroll, or not.
     macro_rules! add {
@@ -112,11 +121,11 @@ impl Target {
     /// # Safety
     /// `R` rows of `width` elements may be written from `start` on; they were where `add`.
     #[inline(always)]
-    unsafe fn put<S: Simd, const R: usize, const V: usize>(&self, simd: S, sums: Sums<S, R, V>) {
-        if self.width == V * S::F32_LANES {
+    unsafe fn put<S: Simd, const R: usize, const U: usize>(&self, simd: S, sums: Sums<S, R, U>) {
+        if self.width == U * S::F32_LANES {
             for (i, sums) in sums.iter().enumerate() {
                 for (j, sum) in sums.iter().enumerate() {
-                    // SAFETY: the row has room for `V` vectors (just seen), and was written where they are added (the
+                    // SAFETY: the row has room for `U` vectors (just seen), and was written where they are added (the
                     // caller's contract).
                     unsafe {
                         let place = self.start.add(i * self.stride + j * S::F32_LANES).cast::<S::f32s>();
@@ -128,7 +137,7 @@ impl Target {
             return;
         }
         // A copy, vector by vector: sums that a slice points to would lie in memory while they are summed.
-        let mut copy = [[simd.splat_f32s(0.0); V]; R];
+        let mut copy = [[simd.splat_f32s(0.0); U]; R];
         for (copy, sum) in copy.iter_mut().flatten().zip(sums.iter().flatten()) {
             *copy = *sum;
         }

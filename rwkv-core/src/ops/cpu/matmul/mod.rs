@@ -1,4 +1,4 @@
-//! Matrix products on slices: tiles, each on one thread ([`tile`](self)), in a few sizes for a few kinds of factors.
+//! Matrix products on slices: tiles, each on one thread (`tile.rs`), in a few sizes for a few kinds of factors.
 //!
 //! A product of a step of training is small: spread over threads as a whole, it leaves most of the second core idle
 //! (`BENCHMARKS.md`). In tiles every thread multiplies alone and takes the next tile when it is done.
@@ -78,21 +78,25 @@ pub(in crate::ops) struct Product<'a> {
 }
 
 // SAFETY: the pointer comes from an exclusive borrow for `'a`, and `f32` may be written from any thread; that no two threads
-// write the same element is the contract of both `write`s.
+// write the same element is the contract of `write`.
 unsafe impl Send for Product<'_> {}
-// SAFETY: as above; only `write`, here and in `outer`, reaches the numbers.
+// SAFETY: as above; only `write` reaches the numbers.
 unsafe impl Sync for Product<'_> {}
 
 impl Product<'_> {
     /// A new matrix of this size, every element of which `fill` has to [write](Self::write).
     ///
+    /// # Panics
+    /// When no memory has so many elements.
+    ///
     /// # Safety
     /// When `fill` returns, every element was written.
     pub unsafe fn make(rows: usize, columns: usize, fill: impl FnOnce(&Product<'_>)) -> Vec<f32> {
-        let mut numbers: Vec<f32> = Vec::with_capacity(rows * columns);
+        let size = rows.checked_mul(columns).expect("a matrix of more elements than memory has");
+        let mut numbers: Vec<f32> = Vec::with_capacity(size);
         fill(&Product { start: numbers.as_mut_ptr(), rows, columns, owner: PhantomData });
         // SAFETY: so many elements were allocated, and all of them written (the caller's contract).
-        unsafe { numbers.set_len(rows * columns) };
+        unsafe { numbers.set_len(size) };
         numbers
     }
 }
@@ -156,10 +160,11 @@ pub(in crate::ops) fn multiply(a: Matrix<'_>, b: Matrix<'_>) -> Vec<f32> {
     assert_eq!(a.columns, b.rows, "matrices that do not fit");
     let tasks = Tasks::of(&a, &b);
     // What `run` is told that a product touches: few additions are not worth a second thread.
-    let elements = if a.rows * b.columns * a.columns < PARALLEL { 0 } else { usize::MAX };
+    let additions = a.rows.saturating_mul(b.columns).saturating_mul(a.columns);
+    let elements = if additions < PARALLEL { 0 } else { usize::MAX };
     // SAFETY: the tiles cover each of the parts once, which lie below one another.
     let sums = unsafe {
-        Product::make(tasks.parts * a.rows, b.columns, |out| {
+        Product::make(tasks.parts.saturating_mul(a.rows), b.columns, |out| {
             run(Tile, elements, tasks.starts(), &(a, b, tasks, out));
         })
     };
@@ -238,7 +243,7 @@ mod tests {
             let Some(simd) = simd else {
                 return println!("SKIPPED: this processor has no {name}");
             };
-            for (m, n, depth) in [(1, 1, 1), (6, 64, 256), (7, 65, 257), (12, 16, 3), (23, 200, 600)] {
+            for (m, n, depth) in [(1, 1, 1), (6, 64, 256), (7, 65, 257), (12, 16, 3), (23, 200, 600), (9, 8, 300)] {
                 check(m, n, depth, |a, b| {
                     // SAFETY: the whole matrix is written.
                     unsafe { Product::make(m, n, |out| simd.vectorize(One(a, b, out))) }
@@ -256,6 +261,7 @@ mod tests {
             }
         }
         on("any", Some(pulp::Scalar));
+        on("any", Some(pulp::Scalar128b));
         #[cfg(target_arch = "x86_64")]
         {
             on("AVX2", pulp::x86::V3::try_new());
@@ -273,16 +279,29 @@ mod tests {
     }
 
     #[test]
+    fn sizes_are_checked() {
+        let none =
+            std::panic::catch_unwind(|| multiply(Matrix::new(&[], 1 << 33).transposed(), Matrix::new(&[], 1 << 33)));
+        assert!(none.is_err(), "2⁶⁶ zeros fit into no memory");
+    }
+
+    #[test]
     fn numbers_that_are_none_stay_in_their_rows_and_columns() {
-        let (mut x, g) = (integers(300 * 20, 0), integers(300 * 30, 1));
-        x[250 * 20 + 7] = f32::NAN;
-        let out = multiply(Matrix::new(&x, 20).transposed(), Matrix::new(&g, 30));
-        for (i, row) in out.chunks(30).enumerate() {
-            assert!(row.iter().all(|sum| sum.is_nan() == (i == 7)), "row {i}");
-        }
-        let out = multiply(Matrix::new(&g, 30).transposed(), Matrix::new(&x, 20));
-        for (i, row) in out.chunks(20).enumerate() {
-            assert!(row.iter().enumerate().all(|(j, sum)| sum.is_nan() == (j == 7)), "row {i}");
+        let (m, n, depth) = (20, 35, 300);
+        let (a, b) = (integers(m * depth, 0), integers(depth * n, 1));
+        for (turned_a, turned_b) in [(false, false), (false, true), (true, false), (true, true)] {
+            let of = |numbers, rows, columns, turned: bool| match turned {
+                false => Matrix::new(numbers, columns),
+                true => Matrix::new(numbers, rows).transposed(),
+            };
+            let mut broken = a.clone();
+            broken[if turned_a { 250 * m + 7 } else { 7 * depth + 250 }] = f32::NAN;
+            let out = multiply(of(&broken, m, depth, turned_a), of(&b, depth, n, turned_b));
+            assert!(out.iter().enumerate().all(|(i, x)| x.is_nan() == (i / n == 7)), "{turned_a}, {turned_b}");
+            let mut broken = b.clone();
+            broken[if turned_b { 33 * depth + 250 } else { 250 * n + 33 }] = f32::NAN;
+            let out = multiply(of(&a, m, depth, turned_a), of(&broken, depth, n, turned_b));
+            assert!(out.iter().enumerate().all(|(i, x)| x.is_nan() == (i % n == 33)), "{turned_a}, {turned_b}");
         }
     }
 

@@ -47,6 +47,7 @@ fn by_rows<const W: usize>(matrix: Matrix<'_>, memory: &mut [f32], stride: usize
 /// their lines fall into the same set of a cache, and would not be there any more for the next number.
 #[inline(always)]
 fn by_columns<const W: usize>(matrix: Matrix<'_>, memory: &mut [f32], stride: usize) {
+    debug_assert_eq!(matrix.row_stride, 1, "a matrix has its rows in memory or its columns");
     for (number, block) in memory.chunks_exact_mut(stride).enumerate() {
         let columns = number * W..matrix.columns.min((number + 1) * W);
         let mut lines = [[0.0; LINE]; W];

@@ -39,7 +39,8 @@ impl Product<'_> {
         let mut packed = PACKED.take();
         // SAFETY: the place lies inside of the matrix (asserted), and no other task writes it (the caller's contract).
         unsafe {
-            // As many sums as registers hold, beside a panel's row and a number.
+            // As many sums as registers hold, beside a panel's row and a number. A processor without vectors is one that
+            // nobody multiplies much on: there the compiler may find some by itself, or not.
             match (S::F32_LANES, S::REGISTER_COUNT) {
                 (16, _) => write::<S, 4, 64>(simd, place, a, b, &mut packed),
                 (8, _) => write::<S, 2, 16>(simd, place, a, b, &mut packed),
@@ -119,11 +120,15 @@ fn fetch(a: Matrix<'_>, rows: Range<usize>, columns: Range<usize>) {
 /// `height` rows of `target.width` elements may be written from `target.start` on; they were where `target.add`.
 #[inline(always)]
 unsafe fn times<S: Simd, const V: usize>(simd: S, height: usize, rows: Rows<'_>, panel: &[f32], target: Target) {
+    // Adapters have few columns: their products need not fill a panel.
+    let narrow = target.width <= S::F32_LANES;
     macro_rules! write {
         ($($height:literal),*) => {
             match height {
-                // SAFETY: the caller's contract.
-                $($height => unsafe { Times::<$height, V> { rows, panel, target }.write(simd) },)*
+                // SAFETY: the caller's contract; the value is gone at once.
+                $($height if narrow => unsafe { Times::<$height, V, 1>::new(rows, panel, target) }.write(simd),
+                // SAFETY: as above.
+                $height => unsafe { Times::<$height, V, V>::new(rows, panel, target) }.write(simd),)*
                 _ => unreachable!("{height} rows at once"),
             }
         };

@@ -3,7 +3,6 @@
 use super::{AHEAD, Block, Dims, VECTORS, for_each_block, kernel};
 use crate::ops::cpu::columns::Columns;
 use crate::ops::cpu::fresh::zeros;
-use crate::ops::cpu::prefetch::prefetch;
 use crate::ops::cpu::vectors::{exp, store, weights};
 use pulp::Simd;
 
@@ -57,17 +56,17 @@ pub(super) fn backward(dims: Dims, saved: &Saved<'_>) -> Gradients {
     Gradients { w, u, k: gk, v: gv, state }
 }
 
-struct Outputs<'a> {
-    k: Columns<'a>,
-    v: Columns<'a>,
-    state: Columns<'a>,
-    partial: Columns<'a>,
+pub(super) struct Outputs<'a> {
+    pub k: Columns<'a>,
+    pub v: Columns<'a>,
+    pub state: Columns<'a>,
+    pub partial: Columns<'a>,
 }
 
 kernel!(BackwardBlock on simd = run_block<'a>((Dims, &'a Saved<'a>, Outputs<'a>), Block));
 
 #[inline(always)]
-fn run_block<S: Simd>(simd: S, context: &(Dims, &Saved<'_>, Outputs<'_>), block: Block) {
+pub(super) fn run_block<S: Simd>(simd: S, context: &(Dims, &Saved<'_>, Outputs<'_>), block: Block) {
     for part in block.parts::<S>() {
         run_part(simd, context, part);
     }
@@ -92,6 +91,10 @@ fn run_part<S: Simd>(simd: S, (dims, saved, out): &(Dims, &Saved<'_>, Outputs<'_
     }
     for t in (0..dims.time).rev() {
         let token = dims.token(batch, t);
+        if t >= AHEAD {
+            let matrices = [saved.k, saved.v, saved.y, saved.lse, saved.gy];
+            block.fetch(matrices, dims.channels, token - AHEAD);
+        }
         for i in 0..vectors {
             let (column, width) = block.vector::<S>(i);
             let k = block.load(simd, saved.k, dims.channels, token, i);
@@ -99,11 +102,6 @@ fn run_part<S: Simd>(simd: S, (dims, saved, out): &(Dims, &Saved<'_>, Outputs<'_
             let y = block.load(simd, saved.y, dims.channels, token, i);
             let lse = block.load(simd, saved.lse, dims.channels, token, i);
             let gy = block.load(simd, saved.gy, dims.channels, token, i);
-            for matrix in [saved.k, saved.v, saved.y, saved.lse, saved.gy] {
-                prefetch(
-                    matrix.as_ptr().wrapping_add(token * dims.channels + column).wrapping_sub(AHEAD * dims.channels),
-                );
-            }
 
             // Through the output: the current token's share of the average.
             let share = exp(simd, simd.add_f32s(simd.sub_f32s(k, lse), u[i]));

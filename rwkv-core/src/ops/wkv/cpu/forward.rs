@@ -3,7 +3,6 @@
 use super::{AHEAD, BLOCK, Block, Dims, VECTORS, for_each_block, kernel};
 use crate::ops::cpu::columns::Columns;
 use crate::ops::cpu::fresh::zeros;
-use crate::ops::cpu::prefetch::prefetch;
 use crate::ops::cpu::vectors::{exp, ln, store, weights};
 use pulp::Simd;
 
@@ -56,16 +55,16 @@ pub(in crate::ops) fn token<S: Simd>(
     }
 }
 
-struct Outputs<'a> {
-    y: Columns<'a>,
-    state: Columns<'a>,
-    lse: Option<Columns<'a>>,
+pub(super) struct Outputs<'a> {
+    pub y: Columns<'a>,
+    pub state: Columns<'a>,
+    pub lse: Option<Columns<'a>>,
 }
 
 kernel!(ForwardBlock on simd = run_block<'a>((Dims, &'a Inputs<'a>, Outputs<'a>), Block));
 
 #[inline(always)]
-fn run_block<S: Simd>(simd: S, context: &(Dims, &Inputs<'_>, Outputs<'_>), block: Block) {
+pub(super) fn run_block<S: Simd>(simd: S, context: &(Dims, &Inputs<'_>, Outputs<'_>), block: Block) {
     for part in block.parts::<S>() {
         run_part(simd, context, part);
     }
@@ -93,13 +92,13 @@ fn run_part<S: Simd>(
     }
     for t in 0..dims.time {
         let token = dims.token(batch, t);
+        if t + AHEAD < dims.time {
+            block.fetch([inputs.k, inputs.v], dims.channels, token + AHEAD);
+        }
         for i in 0..vectors {
             let (column, width) = block.vector::<S>(i);
             let k = block.load(simd, inputs.k, dims.channels, token, i);
             let v = block.load(simd, inputs.v, dims.channels, token, i);
-            for matrix in [inputs.k, inputs.v] {
-                prefetch(matrix.as_ptr().wrapping_add((token + AHEAD) * dims.channels + column));
-            }
 
             // The output sees the past at weight e^p and the current token at e^(u+k). Relative to the larger of the
             // two one weight is 1, so one exponential serves both.

@@ -1,7 +1,7 @@
 //! Native WKV kernels for the CPU backends, on contiguous `f32` slices.
 //!
 //! One task runs one batch row and one block of [`BLOCK`] neighbouring channels through all of time, with the state in
-//! registers: rows of `k` and `v` are read once, in order, and the channel loop inside is a vector loop. Tasks are
+//! the first cache: rows of `k` and `v` are read once, in order, and the channel loop inside is a vector loop. Tasks are
 //! spread over rayon's threads; they share nothing but read-only inputs, so results do not depend on the thread count.
 
 mod backward;
@@ -10,6 +10,7 @@ mod glue;
 
 pub(in crate::ops) use glue::{wkv_backward, wkv_forward};
 
+use crate::ops::cpu::prefetch::prefetch;
 use crate::ops::cpu::vectors::load;
 use crate::ops::cpu::{Kernel, kernel, run};
 use backward::{Gradients, Saved, backward};
@@ -81,6 +82,17 @@ impl Block {
         (self.start + from, S::F32_LANES.min(self.len - from))
     }
 
+    /// Asks for the block's channels of a row of these matrices.
+    #[inline(always)]
+    fn fetch<const N: usize>(&self, matrices: [&[f32]; N], channels: usize, row: usize) {
+        const LINE: usize = 16;
+        for matrix in matrices {
+            for channel in (self.start..self.start + self.len).step_by(LINE) {
+                prefetch(matrix.as_ptr().wrapping_add(row * channels + channel));
+            }
+        }
+    }
+
     /// Vector `i` of a row of a matrix with so many channels.
     #[inline(always)]
     fn load<S: Simd>(&self, simd: S, matrix: &[f32], channels: usize, row: usize, i: usize) -> S::f32s {
@@ -97,4 +109,90 @@ fn for_each_block<K: Kernel<C, Block>, C: Sync>(kernel: K, dims: Dims, context: 
         Block { batch: index / per_row, start, len: BLOCK.min(dims.channels - start) }
     };
     run(kernel, dims.sequence(), (0..dims.batch * per_row).map(block), context);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::cpu::columns::Columns;
+    use pulp::WithSimd;
+
+    const DIMS: Dims = Dims { batch: 2, time: 9, channels: 83 };
+
+    fn numbers(count: usize, seed: usize, from: f32, to: f32) -> Vec<f32> {
+        (0..count).map(|i| from + (to - from) * ((i * 7919 + seed * 104_729) % 1013) as f32 / 1012.0).collect()
+    }
+
+    /// Forward and backward, block by block, with these vectors: everything that they write.
+    struct Both;
+
+    impl WithSimd for Both {
+        type Output = Vec<Vec<f32>>;
+
+        fn with_simd<S: Simd>(self, simd: S) -> Vec<Vec<f32>> {
+            let Dims { batch, channels, .. } = DIMS;
+            let (sequence, state_size) = (DIMS.sequence(), DIMS.state());
+            let (w, u) = (numbers(channels, 1, -2.0, -0.01), numbers(channels, 2, -1.0, 1.0));
+            let [k, v, gy] = [3, 4, 5].map(|seed| numbers(sequence, seed, -3.0, 3.0));
+            let [state, adjoint] = [6, 7].map(|seed| numbers(state_size, seed, 0.1, 1.0));
+            let blocks = || {
+                let starts = (0..channels).step_by(BLOCK);
+                let blocks = starts.map(move |start| (start, BLOCK.min(channels - start)));
+                (0..batch).flat_map(move |batch| blocks.clone().map(move |(start, len)| Block { batch, start, len }))
+            };
+
+            let [mut y, mut lse] = [(); 2].map(|()| vec![0.0; sequence]);
+            let mut after = vec![0.0; state_size];
+            let inputs = Inputs { w: &w, u: &u, k: &k, v: &v, state: &state };
+            let outputs = forward::Outputs {
+                y: Columns::new(&mut y, channels),
+                state: Columns::new(&mut after, channels),
+                lse: Some(Columns::new(&mut lse, channels)),
+            };
+            let context = (DIMS, &inputs, outputs);
+            blocks().for_each(|block| forward::run_block(simd, &context, block));
+
+            let [mut gk, mut gv] = [(); 2].map(|()| vec![0.0; sequence]);
+            let (mut before, mut partial) = (vec![0.0; state_size], vec![0.0; 2 * batch * channels]);
+            let saved =
+                Saved { w: &w, u: &u, k: &k, v: &v, state: &state, y: &y, lse: &lse, gy: &gy, adjoint: &adjoint };
+            let outputs = backward::Outputs {
+                k: Columns::new(&mut gk, channels),
+                v: Columns::new(&mut gv, channels),
+                state: Columns::new(&mut before, channels),
+                partial: Columns::new(&mut partial, channels),
+            };
+            let context = (DIMS, &saved, outputs);
+            blocks().for_each(|block| backward::run_block(simd, &context, block));
+            vec![y, lse, after, gk, gv, before, partial]
+        }
+    }
+
+    #[test]
+    fn vectors_of_every_length_compute_the_same() {
+        fn check(name: &str, simd: Option<impl Simd>) {
+            let Some(simd) = simd else {
+                return println!("SKIPPED: this processor has no {name}");
+            };
+            let mut largest = 0.0f32;
+            for (expected, got) in pulp::Scalar.vectorize(Both).iter().zip(simd.vectorize(Both)) {
+                let size = expected.iter().fold(0.0f32, |size, x| size.max(x.abs()));
+                assert!(size > 0.1, "the numbers say something");
+                for (expected, got) in expected.iter().zip(got) {
+                    assert!(got.is_finite());
+                    largest = largest.max((expected - got).abs() / size);
+                }
+            }
+            println!("WKV with {name}: largest difference {largest:.2e} of a tensor's largest entry");
+            assert!(largest < 3e-6);
+        }
+        check("128 bits", Some(pulp::Scalar128b));
+        #[cfg(target_arch = "x86_64")]
+        {
+            check("AVX2", pulp::x86::V3::try_new());
+            check("AVX-512", pulp::x86::V4::try_new());
+        }
+        #[cfg(target_arch = "aarch64")]
+        check("NEON", pulp::aarch64::Neon::try_new());
+    }
 }
