@@ -224,6 +224,25 @@ impl<K: Kernel<C, T>, C, T> pulp::WithSimd for Call<'_, K, C, T> {
     }
 }
 
+/// Calls a test, a function of a name and `impl Simd`, with every instruction set that this processor has, and says which ones
+/// it has not.
+#[cfg(test)]
+macro_rules! with_every_instruction_set {
+    ($test:ident) => {{
+        $test("single numbers", pulp::Scalar);
+        $test("plain arithmetic on 128 bits", pulp::Scalar128b);
+        #[cfg(target_arch = "x86_64")]
+        {
+            pulp::x86::V3::try_new().map_or_else(|| println!("SKIPPED: no AVX2"), |simd| $test("AVX2", simd));
+            pulp::x86::V4::try_new().map_or_else(|| println!("SKIPPED: no AVX-512"), |simd| $test("AVX-512", simd));
+        }
+        #[cfg(target_arch = "aarch64")]
+        pulp::aarch64::Neon::try_new().map_or_else(|| println!("SKIPPED: no NEON"), |simd| $test("NEON", simd));
+    }};
+}
+#[cfg(test)]
+pub(super) use with_every_instruction_set;
+
 /// The sum of the rows of a matrix of this width, from the first row to the last.
 pub(super) fn sum_rows(matrix: &[f32], width: usize) -> Vec<f32> {
     let mut sum = vec![0.0; width];

@@ -120,6 +120,7 @@ pub(in crate::ops) fn weights<S: Simd>(simd: S, lead: S::f32s) -> (S::f32s, S::f
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::cpu::with_every_instruction_set;
 
     /// A function of one vector.
     trait Function: Copy {
@@ -266,9 +267,8 @@ mod tests {
                 bytemuck::cast_slice(&[vector]).to_vec()
             }
         }
-        fn on(simd: Option<impl Simd>) {
+        fn on(_: &str, simd: impl Simd) {
             let source: Vec<f32> = (1..=20).map(|i| i as f32).collect();
-            let Some(simd) = simd else { return };
             for n in 0..=17 {
                 let mut target = [99.0; 20];
                 let lanes = simd.vectorize(Copying(&source[..n], &mut target[..n]));
@@ -279,12 +279,6 @@ mod tests {
                 assert!(target[whole..].iter().all(|x| *x == 99.0), "{n}: {target:?}");
             }
         }
-        on(Some(pulp::Scalar));
-        on(Some(pulp::Scalar128b));
-        #[cfg(target_arch = "x86_64")]
-        {
-            on(pulp::x86::V3::try_new());
-            on(pulp::x86::V4::try_new());
-        }
+        with_every_instruction_set!(on);
     }
 }

@@ -8,11 +8,13 @@ use super::dots::dots;
 use super::matrix::{Numbers, from_bf16, to_bf16};
 use super::{PackedMatrix, Packing};
 use crate::ops::cpu::columns::Columns;
-use crate::ops::cpu::matmul::{Matrix, Product, multiply};
+use crate::ops::cpu::matmul::{Matrix, Product, multiply, multiply_by_unit};
 use crate::ops::cpu::tensors::{CpuBackend, read, write};
-use crate::ops::cpu::{kernel, run};
+use crate::ops::cpu::{CHUNK, ROWS, kernel, run};
 use burn::tensor::ops::FloatTensor;
 use burn::tensor::{DType, TensorMetadata};
+use half::slice::HalfBitsSliceExt;
+use half::{bf16, f16};
 use pulp::Simd;
 
 /// Up to so many rows of `x` the weights are unpacked again for each of them.
@@ -49,23 +51,48 @@ fn few(x: &[f32], weight: &PackedMatrix) -> Vec<f32> {
 }
 
 fn many(x: &[f32], weight: &PackedMatrix) -> Vec<f32> {
-    if weight.packing() != Packing::Bf16Products {
-        return many_in_f32(x, weight);
+    let width = weight.columns();
+    if weight.packing() == Packing::Bf16Products {
+        return many_rounded(x, weight);
+    }
+    let x = Matrix::new(x, width);
+    let out = match weight.numbers() {
+        Numbers::F32(numbers) => return multiply(x, Matrix::new(numbers, width).transposed()),
+        Numbers::Bf16(bits) => multiply_by_unit(x, Matrix::<bf16>::new(bits.reinterpret_cast(), width).transposed()),
+        Numbers::F16(bits) => multiply_by_unit(x, Matrix::<f16>::new(bits.reinterpret_cast(), width).transposed()),
+        Numbers::Int8 { quants, scales } => {
+            let mut out = multiply_by_unit(x, Matrix::<i8>::new(quants, width).transposed());
+            if let Some(out) = &mut out {
+                let rows = out.chunks_mut(ROWS * scales.len());
+                run(Scaling, x.height() * scales.len(), rows, scales);
+            }
+            out
+        }
+    };
+    out.unwrap_or_else(|| many_unpacked(x, weight))
+}
+
+/// The product of `x` rounded to `bf16`.
+fn many_rounded(x: &[f32], weight: &PackedMatrix) -> Vec<f32> {
+    let width = weight.columns();
+    let mut rounded = vec![0; x.len()];
+    run(Rounding, x.len(), rounded.chunks_mut(CHUNK).zip(x.chunks(CHUNK)), &());
+    if let Numbers::Bf16(bits) = weight.numbers() {
+        let weight = Matrix::<bf16>::new(bits.reinterpret_cast(), width).transposed();
+        if let Some(out) = multiply_by_unit(Matrix::<bf16>::new(rounded.reinterpret_cast(), width), weight) {
+            return out;
+        }
     }
     #[cfg(target_arch = "x86_64")]
     if let Some(out) = super::bf16::multiply(x, weight) {
         return out;
     }
-    let rounded: Vec<f32> = x.iter().map(|x| from_bf16(to_bf16(*x))).collect();
-    many_in_f32(&rounded, weight)
+    let rounded: Vec<f32> = rounded.into_iter().map(from_bf16).collect();
+    many_unpacked(Matrix::new(&rounded, width), weight)
 }
 
-fn many_in_f32(x: &[f32], weight: &PackedMatrix) -> Vec<f32> {
+fn many_unpacked(x: Matrix<'_>, weight: &PackedMatrix) -> Vec<f32> {
     let (outputs, width) = (weight.rows(), weight.columns());
-    let x = Matrix::new(x, width);
-    if let Numbers::F32(numbers) = weight.numbers() {
-        return multiply(x, Matrix::new(numbers, width).transposed());
-    }
     // SAFETY: the tiles cover all columns once.
     unsafe {
         Product::make(x.height(), outputs, |out| {
@@ -74,8 +101,27 @@ fn many_in_f32(x: &[f32], weight: &PackedMatrix) -> Vec<f32> {
     }
 }
 
+kernel!(Rounding = round<'a>((), (&'a mut [u16], &'a [f32])));
+kernel!(Scaling = scale<'a>(Vec<f32>, &'a mut [f32]));
 kernel!(Dots on simd = tile_of_dots<'a>((&'a [f32], &'a PackedMatrix, Columns<'a>), (usize, usize)));
 kernel!(UnpackedTile on simd = unpacked_tile<'a>((Matrix<'a>, &'a PackedMatrix, &'a Product<'a>), (usize, usize)));
+
+#[inline(always)]
+fn round((): &(), (rounded, x): (&mut [u16], &[f32])) {
+    for (rounded, x) in rounded.iter_mut().zip(x) {
+        *rounded = to_bf16(*x);
+    }
+}
+
+/// Every row, number by number times its scale.
+#[inline(always)]
+fn scale(scales: &Vec<f32>, rows: &mut [f32]) {
+    for row in rows.chunks_exact_mut(scales.len()) {
+        for (out, scale) in row.iter_mut().zip(scales) {
+            *out *= scale;
+        }
+    }
+}
 
 /// Columns `start .. start + len` of the product, a row of it after the other.
 #[inline(always)]

@@ -3,33 +3,37 @@
 //! A product of a step of training is small: spread over threads as a whole, it leaves most of the second core idle
 //! (`BENCHMARKS.md`). In tiles every thread multiplies alone and takes the next tile when it is done.
 
+#[cfg_attr(not(all(target_arch = "x86_64", target_os = "linux")), path = "amx/absent.rs")]
+mod amx;
+mod few;
 mod microkernel;
 mod pack;
 mod tile;
 
 use super::fresh::{Fresh, Part};
 use super::{CHUNK, kernel, run};
+use amx::Number;
 use microkernel::HEIGHT;
 use pulp::Simd;
 use std::marker::PhantomData;
 
 /// A matrix in a slice, which need not be row-major.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::ops) struct Matrix<'a> {
-    numbers: &'a [f32],
+pub(in crate::ops) struct Matrix<'a, T = f32> {
+    numbers: &'a [T],
     rows: usize,
     columns: usize,
     row_stride: usize,
     column_stride: usize,
 }
 
-impl<'a> Matrix<'a> {
+impl<'a, T: Copy> Matrix<'a, T> {
     /// A row-major matrix of this width.
     ///
     /// # Panics
     /// When the slice is no whole number of rows.
-    pub fn new(numbers: &'a [f32], columns: usize) -> Self {
-        assert!(columns > 0 && numbers.len().is_multiple_of(columns), "rows of {columns} in {} floats", numbers.len());
+    pub fn new(numbers: &'a [T], columns: usize) -> Self {
+        assert!(columns > 0 && numbers.len().is_multiple_of(columns), "rows of {columns} in {} numbers", numbers.len());
         Self { numbers, rows: numbers.len() / columns, columns, row_stride: columns, column_stride: 1 }
     }
 
@@ -149,15 +153,56 @@ impl Tasks {
             move || (0..self.rows).step_by(self.height).flat_map(move |row| columns().map(move |column| (row, column)));
         (0..self.parts).flat_map(move |part| tiles().map(move |(row, column)| (part, row, column)))
     }
+
+    /// Where the product of such a task lies, parts below one another, and its factors.
+    #[inline(always)]
+    fn tile<'a, A: Copy, B: Copy>(
+        self,
+        a: Matrix<'a, A>,
+        b: Matrix<'a, B>,
+        (part, row, column): (usize, usize, usize),
+    ) -> (usize, usize, Matrix<'a, A>, Matrix<'a, B>) {
+        let start = part * self.depth;
+        let depth = self.depth.min(a.columns - start);
+        let (height, width) = (self.height.min(a.rows - row), self.width.min(b.columns - column));
+        let (a, b) = (a.rows(row, height).columns(start, depth), b.columns(column, width).rows(start, depth));
+        (part * self.rows + row, column, a, b)
+    }
+
+    /// The product, of that of each part.
+    fn sum(self, parts: Vec<f32>) -> Vec<f32> {
+        if self.parts == 1 {
+            return parts;
+        }
+        let size = self.rows * self.columns;
+        let mut sum = Fresh::new(size);
+        run(Sum, parts.len(), sum.parts(CHUNK).enumerate(), &(parts.as_slice(), size));
+        sum.into_vec()
+    }
 }
 
-/// `a·b`, row-major, in tiles on all threads. The tiles depend on the sizes alone, so the result does not depend on the
+/// `a·b`, row-major, in tiles on all threads. Every element is the sum of the same products in the same order whatever the
 /// threads.
 ///
 /// # Panics
 /// When the matrices do not fit each other.
 pub(in crate::ops) fn multiply(a: Matrix<'_>, b: Matrix<'_>) -> Vec<f32> {
     assert_eq!(a.columns, b.rows, "matrices that do not fit");
+    amx::multiply(a, b).unwrap_or_else(|| multiply_by_vectors(a, b))
+}
+
+/// `a·b` for factors of fewer bits by the processor's matrix unit, where it has one and they are for it: no infinity or NaN,
+/// and enough of them.
+///
+/// # Panics
+/// As [`multiply`].
+pub(in crate::ops) fn multiply_by_unit<A: Number, B: Number>(a: Matrix<'_, A>, b: Matrix<'_, B>) -> Option<Vec<f32>> {
+    assert_eq!(a.columns, b.rows, "matrices that do not fit");
+    amx::multiply(a, b)
+}
+
+/// [`multiply`] on the processor's vectors.
+fn multiply_by_vectors(a: Matrix<'_>, b: Matrix<'_>) -> Vec<f32> {
     let tasks = Tasks::of(&a, &b);
     // What `run` is told that a product touches: few additions are not worth a second thread.
     let additions = a.rows.saturating_mul(b.columns).saturating_mul(a.columns);
@@ -168,13 +213,7 @@ pub(in crate::ops) fn multiply(a: Matrix<'_>, b: Matrix<'_>) -> Vec<f32> {
             run(Tile, elements, tasks.starts(), &(a, b, tasks, out));
         })
     };
-    if tasks.parts == 1 {
-        return sums;
-    }
-    let size = a.rows * b.columns;
-    let mut sum = Fresh::new(size);
-    run(Sum, sums.len(), sum.parts(CHUNK).enumerate(), &(sums.as_slice(), size));
-    sum.into_vec()
+    tasks.sum(sums)
 }
 
 /// The factors, how the product is cut, and the product.
@@ -184,13 +223,10 @@ kernel!(Tile on simd = multiply_tile<'a>(Shared<'a>, (usize, usize, usize)));
 kernel!(Sum = sum<'a>((&'a [f32], usize), (usize, Part<'a>)));
 
 #[inline(always)]
-fn multiply_tile<S: Simd>(simd: S, &(a, b, tasks, out): &Shared<'_>, (part, row, column): (usize, usize, usize)) {
-    let start = part * tasks.depth;
-    let depth = tasks.depth.min(a.columns - start);
-    let (height, width) = (tasks.height.min(a.rows - row), tasks.width.min(b.columns - column));
-    let (a, b) = (a.rows(row, height).columns(start, depth), b.columns(column, width).rows(start, depth));
+fn multiply_tile<S: Simd>(simd: S, &(a, b, tasks, out): &Shared<'_>, start: (usize, usize, usize)) {
+    let (row, column, a, b) = tasks.tile(a, b, start);
     // SAFETY: the part's tile that starts here belongs to this task alone.
-    unsafe { out.write(simd, part * tasks.rows + row, column, a, b) };
+    unsafe { out.write(simd, row, column, a, b) };
 }
 
 #[inline(always)]
@@ -204,6 +240,7 @@ fn sum(&(sums, size): &(&[f32], usize), (number, part): (usize, Part<'_>)) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::cpu::with_every_instruction_set;
 
     /// Small integers: every sum is exact.
     fn integers(count: usize, seed: usize) -> Vec<f32> {
@@ -239,11 +276,9 @@ mod tests {
 
     #[test]
     fn every_instruction_set_computes_the_same() {
-        fn on(name: &str, simd: Option<impl Simd>) {
-            let Some(simd) = simd else {
-                return println!("SKIPPED: this processor has no {name}");
-            };
-            for (m, n, depth) in [(1, 1, 1), (6, 64, 256), (7, 65, 257), (12, 16, 3), (23, 200, 600), (9, 8, 300)] {
+        fn on(_: &str, simd: impl Simd) {
+            let sizes = [(1, 1, 1), (1, 70, 300), (2, 131, 65), (6, 64, 256), (7, 65, 257), (12, 16, 3), (9, 8, 300)];
+            for (m, n, depth) in sizes.into_iter().chain([(23, 200, 600)]) {
                 check(m, n, depth, |a, b| {
                     // SAFETY: the whole matrix is written.
                     unsafe { Product::make(m, n, |out| simd.vectorize(One(a, b, out))) }
@@ -260,15 +295,7 @@ mod tests {
                 unsafe { self.2.write(simd, 0, 0, self.0, self.1) }
             }
         }
-        on("any", Some(pulp::Scalar));
-        on("any", Some(pulp::Scalar128b));
-        #[cfg(target_arch = "x86_64")]
-        {
-            on("AVX2", pulp::x86::V3::try_new());
-            on("AVX-512", pulp::x86::V4::try_new());
-        }
-        #[cfg(target_arch = "aarch64")]
-        on("NEON", pulp::aarch64::Neon::try_new());
+        with_every_instruction_set!(on);
     }
 
     #[test]

@@ -4,11 +4,11 @@
 //! Rows of the first factor that lie in memory are read as they are, and those that come next are asked for while the
 //! panels pass: an activation of another layer is far away, and one sees it through this loop for the first time. Where its
 //! columns lie in memory (the gradient of a weight), both factors are copied row by row. Either way every element is a sum
-//! in the order of the depth, in blocks of it, whatever the processor and the tiles.
+//! in the order of the depth, in blocks of it, whatever the processor and the tiles; but for a row or two (`few.rs`).
 
 use super::microkernel::{HEIGHT, Rows, Target, Times};
 use super::pack::{LINE, pack};
-use super::{Matrix, Product};
+use super::{Matrix, Product, few};
 use crate::ops::cpu::prefetch::prefetch;
 use pulp::Simd;
 use std::cell::Cell;
@@ -36,11 +36,15 @@ impl Product<'_> {
         assert_eq!(a.columns, b.rows, "matrices that do not fit");
         assert!(row + a.rows <= self.rows && column + b.columns <= self.columns, "a product outside of its matrix");
         let place = (self, row, column);
+        if few::are_few(&a) {
+            // SAFETY: as below.
+            return unsafe { few::write(simd, place, a, b) };
+        }
         let mut packed = PACKED.take();
         // SAFETY: the place lies inside of the matrix (asserted), and no other task writes it (the caller's contract).
         unsafe {
-            // As many sums as registers hold, beside a panel's row and a number. A processor without vectors is one that
-            // nobody multiplies much on: there the compiler may find some by itself, or not.
+            // As many sums as registers hold, beside a panel's row and a number. Without vectors it is for the compiler to
+            // find some.
             match (S::F32_LANES, S::REGISTER_COUNT) {
                 (16, _) => write::<S, 4, 64>(simd, place, a, b, &mut packed),
                 (8, _) => write::<S, 2, 16>(simd, place, a, b, &mut packed),
