@@ -82,13 +82,16 @@ fn one<B: RwkvBackend>(
         show(prompt)?;
     }
     let started = Instant::now();
-    for step in generator.by_ref() {
-        let step = step?;
-        if args.stream {
-            show(&step.text)?;
-        }
-        text.push(step);
-    }
+    B::burst(|| {
+        generator.by_ref().try_for_each(|step| {
+            let step = step?;
+            if args.stream {
+                show(&step.text)?;
+            }
+            text.push(step);
+            Ok::<_, Failure>(())
+        })
+    })?;
     let speed = Speed::new(tokens.len(), prefill, text.tokens.len(), started.elapsed());
     Ok((Outcome::One { text, speed }, generator.into_state()))
 }
@@ -120,11 +123,11 @@ fn batch<B: RwkvBackend>(
     let prefill = started.elapsed();
     let mut texts: Vec<Text> = prompts.iter().map(|prompt| Text::new(prompt)).collect();
     let started = Instant::now();
-    for step in generator.by_ref() {
-        for (row, step) in step? {
-            texts[row].push(step);
-        }
-    }
+    B::burst(|| {
+        generator
+            .by_ref()
+            .try_for_each(|step| step.map(|written| written.into_iter().for_each(|(row, step)| texts[row].push(step))))
+    })?;
     let written = texts.iter().map(|text| text.tokens.len()).sum();
     let speed = Speed::new(prompt_tokens, prefill, written, started.elapsed());
     Ok((Outcome::Batch { texts, speed }, generator.into_state()))

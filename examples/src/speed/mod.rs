@@ -234,14 +234,16 @@ fn prompt(count: usize, vocab_size: usize, seed: u64) -> Vec<u32> {
 /// Writes tokens, each the most probable one after those before.
 fn decode<B: RwkvBackend>(model: &Rwkv<B>, mut state: rwkv_core::state::State<B>, tokens: usize, device: &B::Device) {
     let mut token = 0;
-    for _ in 0..tokens {
-        let input = Tensor::<B, 1, Int>::from_data(TensorData::new(vec![token], [1]), device);
-        let (logits, next) = model.step(input, state);
-        state = next;
-        let logits = logits.into_data();
-        let logits = logits.iter::<f32>().enumerate();
-        token = logits.fold((0, f32::NEG_INFINITY), |max, (i, x)| if x > max.1 { (i as i64, x) } else { max }).0;
-    }
+    B::burst(|| {
+        for _ in 0..tokens {
+            let input = Tensor::<B, 1, Int>::from_data(TensorData::new(vec![token], [1]), device);
+            let (logits, next) = model.step(input, state);
+            state = next;
+            let logits = logits.into_data();
+            let logits = logits.iter::<f32>().enumerate();
+            token = logits.fold((0, f32::NEG_INFINITY), |max, (i, x)| if x > max.1 { (i as i64, x) } else { max }).0;
+        }
+    });
 }
 
 /// Bytes of weights that one token reads: the blocks' and the head's matrices, and what little else there is.

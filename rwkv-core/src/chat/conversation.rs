@@ -98,7 +98,7 @@ impl<B: RwkvBackend> Conversation<B> {
         asked: Asked<B>,
         show: impl FnMut(&str) -> std::result::Result<(), E>,
     ) -> std::result::Result<Reply, E> {
-        let (reply, state) = partner.answer(&asked, self.format, self.replies, show)?;
+        let (reply, state) = B::burst(|| partner.answer(&asked, self.format, self.replies, show))?;
         self.state = state;
         self.asked = Some(asked);
         self.replies += 1;

@@ -178,11 +178,11 @@ impl<B: RwkvBackend> LanguageModel for Lm<'_, B> {
                 Ok(BatchRow { state: self.model.zero_state(1), prompt, sampler: Sampler::new(0.0, 1.0, 0, 0)? })
             };
             let rows = batch.iter().map(row).collect::<Result<_>>()?;
-            for step in BatchGenerator::new(self.model, rows, &output)? {
-                for (row, piece) in step? {
-                    texts[batch[row]] += &piece.text;
-                }
-            }
+            B::burst(|| {
+                BatchGenerator::new(self.model, rows, &output)?.try_for_each(|step| {
+                    step.map(|pieces| pieces.into_iter().for_each(|(row, piece)| texts[batch[row]] += &piece.text))
+                })
+            })?;
         }
         Ok(texts)
     }
