@@ -24,7 +24,7 @@ pub struct ModelArgs {
     #[arg(long, value_name = "FILE")]
     pub lora: Option<PathBuf>,
     /// Weights in f32, f16, bf16 or int8: fewer bits take less memory and time. `bf16-products`
-    /// also rounds the activations of many tokens, as PyTorch does, which can be faster on processors with AVX512-BF16.
+    /// also rounds the activations of many tokens, as PyTorch does, which can be faster on processors with AMX or AVX512-BF16.
     #[arg(long, default_value = "f32")]
     pub dtype: Precision,
 }

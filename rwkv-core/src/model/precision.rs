@@ -23,8 +23,8 @@ pub enum Precision {
     /// 2 bytes a weight, with the range of `f32`: what published checkpoints are stored in.
     Bf16,
     /// [`Bf16`](Self::Bf16), and in main memory too a product with more than four rows of activations — a prompt, a text to
-    /// be scored — rounds them to `bf16`, as PyTorch does: up to twice as fast on processors with AVX512-BF16, and
-    /// less exact everywhere. Sums stay `f32`, and so does a step of up to four sequences.
+    /// be scored — rounds them to `bf16`, as PyTorch does: one product where [`Bf16`](Self::Bf16) takes three on processors
+    /// with AMX, less of an operation on some with AVX512-BF16 (`BENCHMARKS.md`), and less exact everywhere. Sums stay `f32`, and so does a step of up to four sequences.
     Bf16Products,
     /// One byte a weight and a scale a row; the embedding table is `bf16`. In main memory only.
     Int8,

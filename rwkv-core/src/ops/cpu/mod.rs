@@ -1,7 +1,7 @@
 //! What the native CPU kernels of all operations share: vectors, threads and the way to a backend's tensors.
 //!
 //! A kernel is a plain function on contiguous `f32` slices. It cuts its work into tasks that share nothing but what they
-//! read; [`run`] spreads them over rayon's threads (`threads/`). How the work is cut depends on its size alone, and partial sums are
+//! read; [`run`] spreads them over rayon's threads (`threads/`). What is summed in one go depends on sizes alone, and partial sums are
 //! added up in the tasks' order, so results do not depend on the number of threads.
 
 pub(super) mod columns;

@@ -1,14 +1,15 @@
 //! Products with a packed matrix on the CPU.
 //!
 //! A few rows of `x` are multiplied as the weights stream by, each number unpacked in a register: memory's speed is the
-//! limit. Many rows are multiplied a tile of the weights at a time, unpacked into the cache once for all of them. With
+//! limit. Many rows are multiplied by the processor's matrix unit where it has one, which takes weights of any packing, `bf16` and
+//! bytes as they are; elsewhere a tile of the weights at a time, unpacked into the cache once for all of them. With
 //! [`Packing::Bf16Products`] they are rounded to `bf16` first, and multiplied as they are where the processor can.
 
 use super::dots::dots;
 use super::matrix::{Numbers, from_bf16, to_bf16};
 use super::{PackedMatrix, Packing};
 use crate::ops::cpu::columns::Columns;
-use crate::ops::cpu::matmul::{Matrix, Product, multiply, multiply_by_unit};
+use crate::ops::cpu::matmul::{Matrix, Product, has_unit, multiply, multiply_by_unit};
 use crate::ops::cpu::tensors::{CpuBackend, read, write};
 use crate::ops::cpu::{CHUNK, ROWS, kernel, run};
 use burn::tensor::ops::FloatTensor;
@@ -64,7 +65,7 @@ fn many(x: &[f32], weight: &PackedMatrix) -> Vec<f32> {
             let mut out = multiply_by_unit(x, Matrix::<i8>::new(quants, width).transposed());
             if let Some(out) = &mut out {
                 let rows = out.chunks_mut(ROWS * scales.len());
-                run(Scaling, x.height() * scales.len(), rows, scales);
+                run(Scaling, x.height() * scales.len(), rows, &scales.as_slice());
             }
             out
         }
@@ -75,9 +76,9 @@ fn many(x: &[f32], weight: &PackedMatrix) -> Vec<f32> {
 /// The product of `x` rounded to `bf16`.
 fn many_rounded(x: &[f32], weight: &PackedMatrix) -> Vec<f32> {
     let width = weight.columns();
-    let mut rounded = vec![0; x.len()];
-    run(Rounding, x.len(), rounded.chunks_mut(CHUNK).zip(x.chunks(CHUNK)), &());
-    if let Numbers::Bf16(bits) = weight.numbers() {
+    if let (true, Numbers::Bf16(bits)) = (has_unit(), weight.numbers()) {
+        let mut rounded = vec![0; x.len()];
+        run(Rounding, x.len(), rounded.chunks_mut(CHUNK).zip(x.chunks(CHUNK)), &());
         let weight = Matrix::<bf16>::new(bits.reinterpret_cast(), width).transposed();
         if let Some(out) = multiply_by_unit(Matrix::<bf16>::new(rounded.reinterpret_cast(), width), weight) {
             return out;
@@ -87,7 +88,7 @@ fn many_rounded(x: &[f32], weight: &PackedMatrix) -> Vec<f32> {
     if let Some(out) = super::bf16::multiply(x, weight) {
         return out;
     }
-    let rounded: Vec<f32> = rounded.into_iter().map(from_bf16).collect();
+    let rounded: Vec<f32> = x.iter().map(|x| from_bf16(to_bf16(*x))).collect();
     many_unpacked(Matrix::new(&rounded, width), weight)
 }
 
@@ -102,7 +103,7 @@ fn many_unpacked(x: Matrix<'_>, weight: &PackedMatrix) -> Vec<f32> {
 }
 
 kernel!(Rounding = round<'a>((), (&'a mut [u16], &'a [f32])));
-kernel!(Scaling = scale<'a>(Vec<f32>, &'a mut [f32]));
+kernel!(Scaling = scale<'a>(&'a [f32], &'a mut [f32]));
 kernel!(Dots on simd = tile_of_dots<'a>((&'a [f32], &'a PackedMatrix, Columns<'a>), (usize, usize)));
 kernel!(UnpackedTile on simd = unpacked_tile<'a>((Matrix<'a>, &'a PackedMatrix, &'a Product<'a>), (usize, usize)));
 
@@ -115,7 +116,7 @@ fn round((): &(), (rounded, x): (&mut [u16], &[f32])) {
 
 /// Every row, number by number times its scale.
 #[inline(always)]
-fn scale(scales: &Vec<f32>, rows: &mut [f32]) {
+fn scale(&scales: &&[f32], rows: &mut [f32]) {
     for row in rows.chunks_exact_mut(scales.len()) {
         for (out, scale) in row.iter_mut().zip(scales) {
             *out *= scale;

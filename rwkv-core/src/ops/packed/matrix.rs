@@ -11,7 +11,7 @@ pub enum Packing {
     /// The upper half of an `f32`: 8 bits of exponent, 7 of mantissa. Published checkpoints lose nothing.
     Bf16,
     /// The numbers of [`Bf16`](Self::Bf16), and products on CPUs that round an `f32` `x` to `bf16` too where it has more than four
-    /// rows, as PyTorch's do: up to twice as many a second on processors with AVX512-BF16, the same rounding elsewhere.
+    /// rows, as PyTorch's do: by AMX or AVX512-BF16 where the processor has one, the same rounding elsewhere.
     Bf16Products,
     /// IEEE half precision: 5 bits of exponent, 10 of mantissa.
     F16,

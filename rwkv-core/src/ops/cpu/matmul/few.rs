@@ -1,4 +1,5 @@
-//! Products of a row or two: the second factor passes by once, and is multiplied where it lies.
+//! Products of a row or two: the second factor passes by once, and is multiplied where it lies. Sums are chains over the
+//! whole depth, less exact than those of blocks of it (`tile.rs`).
 
 use super::{Matrix, Product};
 use crate::ops::cpu::lanes::{LANES, sum_pairs};
@@ -28,10 +29,10 @@ pub(super) unsafe fn write<S: Simd>(
     a: Matrix<'_>,
     b: Matrix<'_>,
 ) {
-    for i in 0..a.rows {
-        let numbers = &a.numbers[i * a.row_stride..][..a.columns];
-        for start in (0..b.columns).step_by(VECTORS * S::F32_LANES) {
-            let part = b.columns(start, (VECTORS * S::F32_LANES).min(b.columns - start));
+    for start in (0..b.columns).step_by(VECTORS * S::F32_LANES) {
+        let part = b.columns(start, (VECTORS * S::F32_LANES).min(b.columns - start));
+        for i in 0..a.rows {
+            let numbers = &a.numbers[i * a.row_stride..][..a.columns];
             let mut sums = [0.0; VECTORS * LANES];
             let sums = &mut sums[..part.columns];
             if part.column_stride == 1 {

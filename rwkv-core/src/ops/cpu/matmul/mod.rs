@@ -60,7 +60,7 @@ impl<'a, T: Copy> Matrix<'a, T> {
     #[inline(always)]
     fn rows(self, start: usize, len: usize) -> Self {
         assert!(start + len <= self.rows);
-        Self { numbers: &self.numbers[start * self.row_stride..], rows: len, ..self }
+        Self { numbers: self.numbers.get(start * self.row_stride..).unwrap_or_default(), rows: len, ..self }
     }
 
     /// `len` columns from `start` on.
@@ -84,7 +84,7 @@ pub(in crate::ops) struct Product<'a> {
 // SAFETY: the pointer comes from an exclusive borrow for `'a`, and `f32` may be written from any thread; that no two threads
 // write the same element is the contract of `write`.
 unsafe impl Send for Product<'_> {}
-// SAFETY: as above; only `write` reaches the numbers.
+// SAFETY: as above; only writing of tiles reaches the numbers.
 unsafe impl Sync for Product<'_> {}
 
 impl Product<'_> {
@@ -108,7 +108,7 @@ impl Product<'_> {
 /// Additions of a product below which a second thread does not pay.
 const PARALLEL: usize = 1 << 19;
 
-/// How a product is cut into tasks, which depends on the sizes alone.
+/// How a product is cut into tasks. Parts depend on the sizes alone, and so does what is added in which order.
 #[derive(Clone, Copy)]
 struct Tasks {
     rows: usize,
@@ -191,6 +191,11 @@ pub(in crate::ops) fn multiply(a: Matrix<'_>, b: Matrix<'_>) -> Vec<f32> {
     amx::multiply(a, b).unwrap_or_else(|| multiply_by_vectors(a, b))
 }
 
+/// Whether the processor has a matrix unit, so that [`multiply_by_unit`] is worth getting ready for.
+pub(in crate::ops) fn has_unit() -> bool {
+    amx::is_there()
+}
+
 /// `a·b` for factors of fewer bits by the processor's matrix unit, where it has one and they are for it: no infinity or NaN,
 /// and enough of them.
 ///
@@ -271,6 +276,7 @@ mod tests {
         let sizes = [(1, 1, 1), (3, 5, 7), (17, 64, 33), (70, 9, 128), (700, 130, 65), (130, 700, 40), (1100, 70, 9)];
         for (m, n, depth) in sizes.into_iter().chain([(300, 3, 400), (13, 70, 1000), (260, 300, 600)]) {
             check(m, n, depth, multiply);
+            check(m, n, depth, multiply_by_vectors);
         }
     }
 
@@ -302,6 +308,8 @@ mod tests {
     fn a_sum_of_nothing_is_zero() {
         let out = multiply(Matrix::new(&[], 3).transposed(), Matrix::new(&[], 2));
         assert_eq!(out, [0.0; 6]);
+        let out = multiply(Matrix::new(&[], 300).transposed(), Matrix::new(&[], 300));
+        assert_eq!(out, vec![0.0; 300 * 300]);
         assert!(multiply(Matrix::new(&[], 3), Matrix::new(&[1.0; 6], 2)).is_empty());
     }
 

@@ -65,9 +65,17 @@ pub(super) struct Tiles {
 
 impl Amx {
     /// Configures the calling thread's registers.
-    pub(super) fn configure(self) -> Tiles {
-        // SAFETY: the process has the unit (`self`), and the configuration is one of its own.
-        unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const CONFIGURATION, options(nostack, readonly)) };
+    ///
+    /// # Safety
+    /// The thread has no other [`Tiles`]: the first of them that is dropped would release the registers of both.
+    pub(super) unsafe fn configure(self) -> Tiles {
+        // SAFETY: the process has the unit (`self`), and the configuration is one of its own. It clears the registers.
+        unsafe {
+            asm!("ldtilecfg [{}]", in(reg) &raw const CONFIGURATION,
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                options(nostack, readonly));
+        }
         Tiles { block: Block([[0.0; SIDE]; SIDE]), thread: PhantomData }
     }
 }
@@ -75,7 +83,12 @@ impl Amx {
 impl Drop for Tiles {
     fn drop(&mut self) {
         // SAFETY: they were configured, so the process has them. Empty registers cost a switch of threads nothing.
-        unsafe { asm!("tilerelease", options(nostack, nomem)) };
+        unsafe {
+            asm!("tilerelease",
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                options(nostack, nomem));
+        }
     }
 }
 
@@ -91,12 +104,13 @@ macro_rules! columns {
     };
 }
 
-/// The four products of what is loaded, and a request for as much of the next step's columns.
+/// The four products of what is loaded.
 macro_rules! multiply {
     () => {
         "tdpbf16ps tmm0, tmm4, tmm6\ntdpbf16ps tmm1, tmm4, tmm7\ntdpbf16ps tmm2, tmm5, tmm6\ntdpbf16ps tmm3, tmm5, tmm7"
     };
 }
+/// A request for as much of the next step's columns as a register holds.
 macro_rules! fetch {
     ($at:literal) => {
         concat!(
@@ -173,7 +187,7 @@ unsafe fn whole<A: Number, B: Number>(a: &[Tile], b: &[Tile], sums: *mut f32, st
     let steps = a.len() / (2 * A::PARTS);
     assert_eq!(b.len(), 2 * B::PARTS * steps, "factors that are not as deep as each other");
     // SAFETY: the registers are configured (the caller's contract) as 16 rows of 64 bytes. Each turn reads a step's tiles of both slices,
-    // which have so many (asserted). The sums are read and written in elements that may be.
+    // which have so many (asserted). The sums are written in elements that may be.
     unsafe {
         match (A::PARTS, B::PARTS) {
             // The small products first, each with one factor that is still there.

@@ -6,10 +6,10 @@
 //! `bf16` to begin with, three are exact, and where both are, one is.
 //!
 //! # Accuracy
-//! What is left out is at most 2⁻²⁴ of `|x·y|`, half of what `f32` rounds anyway, and the unit adds up to 16 products in a
-//! chain before it adds to a sum, so sums are as exact as those of `f32` (tested beside them). It takes numbers below 2⁻¹²⁶
-//! for zeros, so of numbers below 2⁻¹¹⁰ the last of the three parts are lost. Factors that are not finite, or round up to
-//! infinity, are not for it: the sum of their parts would be NaN.
+//! What is left out is at most 2⁻²⁴ of `|x·y|`, which is what `f32` rounds at most, and the unit adds up to 16 products in a
+//! chain before it adds to a sum, so sums are as exact as those of `f32` (tested beside them). Numbers, products and sums
+//! below 2⁻¹²⁶ are zeros to it: of a product below 2⁻¹⁰⁹ the small parts are lost. Factors that are not finite, or from 2⁶²
+//! on, are not for it: products of parts might be infinite with different signs, and their sum NaN.
 //!
 //! # Cost
 //! A step of the inner loop, 32 of the depth, loads 14 tiles of 1 KiB and multiplies 24 times for 32 × 32 sums of `f32`; 8 and 12
@@ -44,8 +44,14 @@ const BAND: usize = 512;
 /// What a number's part costs to split, in products of the unit.
 const SPLIT: usize = 128;
 
+/// Whether the processor has the unit.
+pub(super) fn is_there() -> bool {
+    Amx::get().is_some()
+}
+
 /// `a·b`, where there is such a unit, it is worth using, and the factors are for it.
 pub(super) fn multiply<A: Number, B: Number>(a: Matrix<'_, A>, b: Matrix<'_, B>) -> Option<Vec<f32>> {
+    const { assert!(A::PARTS == PARTS && B::PARTS <= PARTS || A::PARTS == 1 && B::PARTS == 1, "kinds without a kernel") };
     let additions = a.rows.saturating_mul(b.columns).saturating_mul(a.columns);
     // Of a narrow factor most that the unit multiplies would be zeros, and to split a weight takes as long as the vectors
     // multiply it with a few rows.
@@ -121,8 +127,9 @@ unsafe fn write<A: Number, B: Number>(
     assert!(row + a.rows <= out.rows && column + b.columns <= out.columns, "a product outside of its matrix");
     let mut packed = PACKED.take();
     let [left, right] = &mut packed;
-    let mut tiles = amx.configure();
-    let blocks = a.columns.div_ceil(DEPTH).max(1); // a sum of nothing is written, too
+    // SAFETY: a tile of a product asks for no other while it is multiplied, so there is one at most on a thread.
+    let mut tiles = unsafe { amx.configure() };
+    let blocks = a.columns.div_ceil(DEPTH);
     let mut fit = true;
     for start in (0..blocks).map(|block| block * DEPTH) {
         let depth = DEPTH.min(a.columns - start);

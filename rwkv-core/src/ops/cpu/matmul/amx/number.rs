@@ -29,11 +29,11 @@ pub(in crate::ops) trait Number: Copy + Send + Sync + 'static {
     /// As above.
     unsafe fn across(numbers: [*const Self; 2], largest: &mut __m512i) -> [__m512i; PARTS];
 
-    /// Whether all numbers were finite, and still are once they are rounded.
+    /// Whether all numbers are below 2⁶²: of larger ones, products of parts may be infinite with either sign, and their sum NaN.
     ///
     /// # Safety
     /// The processor has AVX-512.
-    unsafe fn are_finite(largest: __m512i) -> bool;
+    unsafe fn are_moderate(largest: __m512i) -> bool;
 }
 
 /// The same operations on both halves, for each of three parts; `$join` makes a vector of them.
@@ -71,9 +71,9 @@ impl Number for f32 {
     }
 
     #[inline(always)]
-    unsafe fn are_finite(largest: __m512i) -> bool {
+    unsafe fn are_moderate(largest: __m512i) -> bool {
         // SAFETY: the caller's contract.
-        unsafe { _mm512_cmpge_epu32_mask(largest, _mm512_set1_epi32(0x7f7f_8000)) == 0 }
+        unsafe { _mm512_cmpge_epu32_mask(largest, _mm512_set1_epi32(0x5e80_0000)) == 0 }
     }
 }
 
@@ -98,9 +98,9 @@ impl Number for bf16 {
     }
 
     #[inline(always)]
-    unsafe fn are_finite(largest: __m512i) -> bool {
+    unsafe fn are_moderate(largest: __m512i) -> bool {
         // SAFETY: the caller's contract.
-        unsafe { _mm512_cmpge_epu16_mask(largest, _mm512_set1_epi16(0x7f80)) == 0 }
+        unsafe { _mm512_cmpge_epu16_mask(largest, _mm512_set1_epi16(0x5e80)) == 0 }
     }
 }
 
@@ -122,13 +122,13 @@ impl Number for f16 {
     }
 
     #[inline(always)]
-    unsafe fn are_finite(largest: __m512i) -> bool {
+    unsafe fn are_moderate(largest: __m512i) -> bool {
         // SAFETY: the caller's contract.
-        unsafe { f32::are_finite(largest) }
+        unsafe { f32::are_moderate(largest) }
     }
 }
 
-/// Seven bits.
+/// Eight bits with the sign.
 impl Number for i8 {
     const PARTS: usize = 1;
     const ZERO: Self = 0;
@@ -146,7 +146,7 @@ impl Number for i8 {
     }
 
     #[inline(always)]
-    unsafe fn are_finite(_: __m512i) -> bool {
+    unsafe fn are_moderate(_: __m512i) -> bool {
         true
     }
 }
@@ -194,7 +194,7 @@ unsafe fn only(pairs: __m512i, largest: &mut __m512i) -> [__m512i; PARTS] {
     }
 }
 
-/// To eight bits, the nearest, of two the larger one.
+/// To eight bits, the nearest, of two the one further from zero.
 ///
 /// # Safety
 /// The processor has AVX-512.

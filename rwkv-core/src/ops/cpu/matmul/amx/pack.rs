@@ -31,11 +31,12 @@ impl Packed {
         &self.tiles[row / SIDE * size..][..size]
     }
 
-    /// Splits the matrix, rows by depth; `false` where a number is not finite or would round to infinity.
+    /// Splits the matrix, rows by depth; `false` where a number is not moderate ([`Number::are_moderate`]).
     pub fn split<N: Number>(&mut self, _: Amx, matrix: Matrix<'_, N>, form: Form) -> bool {
         self.steps = matrix.columns.div_ceil(STEP);
         let size = matrix.rows.div_ceil(SIDE) * self.steps * 2 * N::PARTS;
         if self.tiles.len() < size {
+            self.tiles = Vec::new(); // first, so that not both are held
             self.tiles = vec![Tile([[0; ROWS]; ROWS]); size];
         }
         // SAFETY: where AMX is, these are (`Amx::get`).
@@ -59,7 +60,7 @@ fn split<N: Number>(matrix: Matrix<'_, N>, form: Form, steps: usize, tiles: &mut
         }
     }
     // SAFETY: these vectors are there (this function's features).
-    unsafe { N::are_finite(largest) }
+    unsafe { N::are_moderate(largest) }
 }
 
 /// Sixteen rows of a step: sixteen lines of 32 neighbouring numbers, or, where columns lie in memory, 32 of sixteen.
@@ -77,6 +78,7 @@ impl<'a, N: Number> Lines<'a, N> {
     fn new(matrix: Matrix<'a, N>, row: usize, depth: usize, copy: &'a mut [N; ROWS * STEP]) -> Self {
         let Matrix { numbers, row_stride, column_stride, .. } = matrix;
         let along = column_stride == 1;
+        debug_assert!(along || row_stride == 1, "a matrix has its rows in memory or its columns");
         if row + ROWS <= matrix.rows && depth + STEP <= matrix.columns {
             let numbers = &numbers[row * row_stride + depth * column_stride..];
             return Self {

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 /// Proof that this process may use AMX with `bf16`, and the vectors of AVX-512.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::ops) struct Amx(());
+pub(super) struct Amx(());
 
 impl Amx {
     /// The unit, where there is one. The first call asks the system for it, which holds for all threads.
@@ -22,7 +22,9 @@ fn is_there() -> bool {
         return false;
     }
     // Leaf 7 says in edx: bit 22 `bf16`, bit 24 tiles. A processor with AVX-512 has this leaf.
-    let edx = __cpuid_count(7, 0).edx;
+    #[allow(unused_unsafe)] // safe from Rust 1.94 on
+    // SAFETY: every x86-64 processor has the instruction.
+    let edx = unsafe { __cpuid_count(7, 0) }.edx;
     // SAFETY: `xsave` is there and enabled by the system (just seen).
     let enabled = unsafe { enabled_states() };
     edx & (1 << 22) != 0 && edx & (1 << 24) != 0 && enabled >> 17 & 0b11 == 0b11
