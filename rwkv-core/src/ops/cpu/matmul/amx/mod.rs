@@ -2,8 +2,8 @@
 //!
 //! An `f32` is the sum of three `bf16` (8 bits of its 24 each), so a product of two is the sum of nine of theirs, the three
 //! smallest of which are below the rounding of the `f32` product: `x·y ≈ x₀y₀ + x₀y₁ + x₁y₀ + x₀y₂ + x₁y₁ + x₂y₀`. Six
-//! instructions instead of one, and still the unit multiplies more than twice as fast as the vectors do. Where a factor is
-//! `bf16` to begin with, three are exact, and where both are, one is.
+//! instructions instead of one, and still whole products are 1.3 to 1.9 times as fast as on the vectors (`BENCHMARKS.md`).
+//! Where a factor is `bf16` to begin with, three are exact, and where both are, one is.
 //!
 //! # Accuracy
 //! What is left out is at most 2⁻²⁴ of `|x·y|`, which is what `f32` rounds at most, and the unit adds up to 16 products in a
