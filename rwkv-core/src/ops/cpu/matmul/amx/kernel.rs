@@ -186,8 +186,8 @@ impl Tiles {
 unsafe fn whole<A: Number, B: Number>(a: &[Tile], b: &[Tile], sums: *mut f32, stride: usize) {
     let steps = a.len() / (2 * A::PARTS);
     assert_eq!(b.len(), 2 * B::PARTS * steps, "factors that are not as deep as each other");
-    // SAFETY: the registers are configured (the caller's contract) as 16 rows of 64 bytes. Each turn reads a step's tiles of both slices,
-    // which have so many (asserted). The sums are written in elements that may be.
+    // SAFETY: the registers are configured (the caller's contract) as 16 rows of 64 bytes. Each turn reads a step's tiles of
+    // both slices, which have so many (asserted). The sums are written in elements that may be.
     unsafe {
         match (A::PARTS, B::PARTS) {
             // The small products first, each with one factor that is still there.
