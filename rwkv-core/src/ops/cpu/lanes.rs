@@ -42,14 +42,6 @@ pub(in crate::ops) fn store(target: &mut [f32], lanes: &Lanes) {
     target.copy_from_slice(&lanes[..n]);
 }
 
-/// `a·b + c`: with one rounding where the instruction set `S` has that as one instruction. Elsewhere `f32::mul_add` would be
-/// a call into a library.
-#[inline(always)]
-pub(in crate::ops) fn mul_add<S: pulp::Simd>(a: f32, b: f32, c: f32) -> f32 {
-    let fused = S::F32_LANES >= 8 || (cfg!(target_arch = "aarch64") && !S::IS_SCALAR);
-    if fused { a.mul_add(b, c) } else { a * b + c }
-}
-
 /// `Σ f(x)` in [`LANES`] partial sums, which is faster and more exact than one.
 #[inline(always)]
 pub(in crate::ops) fn sum(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {

@@ -24,7 +24,7 @@ use std::sync::{Mutex, PoisonError};
 const PHASES: usize = 4;
 
 /// The most rows of weights in a portion.
-const TILE: usize = 64;
+const TILE: usize = 128;
 
 pub(in crate::ops) fn step<B: CpuBackend>(inputs: DecodeInputs<'_, B>) -> DecodeOutputs<B> {
     let DecodeInputs { x, state, blocks, ln_out, head, epsilon } = inputs;
@@ -54,7 +54,7 @@ pub(in crate::ops) fn step<B: CpuBackend>(inputs: DecodeInputs<'_, B>) -> Decode
         logits: empty(batch * head.rows()),
         after: Mutex::new(Vec::new()),
     };
-    run(Members, usize::MAX, 0..rayon::current_num_threads(), &step);
+    go(&step);
     let shapes = [vec![batch, width], vec![batch, width], vec![batch, 3, att]];
     let after = step.after.into_inner().unwrap_or_else(PoisonError::into_inner);
     let mut written = after.into_iter().map(|numbers| {
@@ -67,6 +67,12 @@ pub(in crate::ops) fn step<B: CpuBackend>(inputs: DecodeInputs<'_, B>) -> Decode
     let state = written.by_ref().collect();
     let logits = step.logits.into_iter().map(|bits| f32::from_bits(bits.into_inner())).collect();
     DecodeOutputs { logits: write::<B>(logits, [batch, head.rows()], DType::F32, &device), state }
+}
+
+/// All threads' work. A function of no backend is compiled here, not once more in every program.
+#[inline(never)]
+fn go(step: &Step<'_>) {
+    run(Members, usize::MAX, 0..rayon::current_num_threads(), step);
 }
 
 fn empty(count: usize) -> Vec<AtomicU32> {
@@ -123,9 +129,10 @@ impl<'a> Block<'a> {
     }
 }
 
-/// Rows of these weights in a portion: some 64 Ki of them, so that taking one costs nothing beside it.
+/// Rows of these weights in a portion: so many that taking one and the first rows' way out of memory cost little beside it, and so
+/// few that no thread waits long for another at the end. They go four at a time.
 fn tile(weight: &PackedMatrix) -> usize {
-    ((1 << 16) / weight.columns()).clamp(8, TILE)
+    (weight.rows() / 16).min((1 << 18) / weight.columns()).clamp(8, TILE) & !3
 }
 
 /// Portions of these weights.
@@ -240,65 +247,64 @@ impl<S: Simd> Work for Hand<'_, S> {
     #[inline(always)]
     fn portion(&mut self, phase: usize, portion: usize) {
         let step = self.step;
-        let mut out = [0.0; TILE];
-        let Some(block) = step.blocks.get(phase / PHASES) else {
-            let (start, len) = rows(step.head, portion);
-            for (b, x) in self.inputs[0].chunks_exact(step.width).take(step.batch).enumerate() {
-                dots(self.simd, &mut out[..len], step.head, start, x);
-                put(&step.logits[b * step.head.rows() + start..], &out[..len]);
-            }
-            return;
-        };
-        match phase % PHASES {
-            0 => {
+        let (weight, x, portion, product) = match (step.blocks.get(phase / PHASES), phase % PHASES) {
+            (None, _) => (step.head, &self.inputs[0], portion, Product::Logits),
+            (Some(block), 0) => {
                 let each = count(block.att[0]);
-                let (which, portion) = (portion / each, portion % each);
-                let (start, len) = rows(block.att[which], portion);
-                for (b, x) in self.inputs[which].chunks_exact(step.width).take(step.batch).enumerate() {
-                    dots(self.simd, &mut out[..len], block.att[which], start, x);
-                    put(&step.projected[(which * step.batch + b) * step.att + start..], &out[..len]);
-                }
+                let which = portion / each;
+                (block.att[which], &self.inputs[which], portion % each, Product::Projected(which))
             }
-            1 => {
-                let (start, len) = rows(block.att_output, portion);
-                for (b, x) in self.inputs[0].chunks_exact(step.att).take(step.batch).enumerate() {
-                    dots(self.simd, &mut out[..len], block.att_output, start, x);
-                    add(&step.stream[b * step.width + start..], &out[..len]);
-                }
-            }
-            2 => {
+            (Some(block), 1) => (block.att_output, &self.inputs[0], portion, Product::Attended),
+            (Some(block), 2) => {
                 let of_key = count(block.ffn_key);
-                let receptance = portion >= of_key;
-                let (weight, portion) = match receptance {
-                    false => (block.ffn_key, portion),
-                    true => (block.ffn_receptance, portion - of_key),
-                };
-                let (start, len) = rows(weight, portion);
-                let x = &self.inputs[usize::from(receptance)];
-                for (b, x) in x.chunks_exact(step.width).take(step.batch).enumerate() {
-                    dots(self.simd, &mut out[..len], weight, start, x);
-                    if receptance {
-                        put(&step.gates[b * step.width + start..], &out[..len]);
-                    } else {
-                        for x in &mut out[..len] {
-                            *x = relu(*x) * relu(*x);
-                        }
-                        put(&step.hidden[b * step.ffn + start..], &out[..len]);
-                    }
+                match portion.checked_sub(of_key) {
+                    None => (block.ffn_key, &self.inputs[0], portion, Product::Hidden),
+                    Some(portion) => (block.ffn_receptance, &self.inputs[1], portion, Product::Gates),
                 }
             }
-            _ => {
-                let (start, len) = rows(block.ffn_value, portion);
-                for (b, x) in self.hidden.chunks_exact(step.ffn).enumerate() {
-                    dots(self.simd, &mut out[..len], block.ffn_value, start, x);
+            (Some(block), _) => (block.ffn_value, &self.hidden, portion, Product::Values),
+        };
+        let (start, len) = rows(weight, portion);
+        let mut out = [0.0; TILE];
+        let out = &mut out[..len];
+        for (b, x) in x.chunks_exact(weight.columns()).take(step.batch).enumerate() {
+            dots(self.simd, out, weight, start, x); // in one place, for it is long once it is inlined
+            match product {
+                Product::Logits => put(&step.logits[b * step.head.rows() + start..], out),
+                Product::Projected(which) => put(&step.projected[(which * step.batch + b) * step.att + start..], out),
+                Product::Attended => add(&step.stream[b * step.width + start..], out),
+                Product::Hidden => {
+                    for x in &mut *out {
+                        *x = relu(*x) * relu(*x);
+                    }
+                    put(&step.hidden[b * step.ffn + start..], out);
+                }
+                Product::Gates => put(&step.gates[b * step.width + start..], out),
+                Product::Values => {
                     let (mut r, mut gated) = ([0.0; TILE], [0.0; TILE]);
                     fetch(&mut r[..len], &step.gates[b * step.width + start..]);
-                    gate(self.simd, &mut gated[..len], &r[..len], &out[..len]);
+                    gate(self.simd, &mut gated[..len], &r[..len], out);
                     add(&step.stream[b * step.width + start..], &gated[..len]);
                 }
             }
         }
     }
+}
+
+/// What a product with one of the matrices is.
+enum Product {
+    /// The time-mix's keys, values or receptance.
+    Projected(usize),
+    /// What the time-mix adds to the stream.
+    Attended,
+    /// The channel-mix's keys.
+    Hidden,
+    /// The channel-mix's receptance.
+    Gates,
+    /// The channel-mix's values.
+    Values,
+    /// What the head says of the next token.
+    Logits,
 }
 
 impl<S: Simd> Hand<'_, S> {

@@ -13,6 +13,8 @@ pub(super) mod dots;
 mod matrix;
 mod pages;
 pub mod portable;
+#[cfg(feature = "cpu")]
+mod word;
 
 pub use matrix::{PackedMatrix, Packing};
 
