@@ -9,9 +9,13 @@ use rwkv_core::model::{NoHook, Precision, Rwkv};
 use rwkv_core::ops::RwkvBackend;
 use rwkv_core::state::{LayerState, State};
 
-/// Several portions of every matrix, none of them full, and sizes that are no multiples of a vector's.
-fn config() -> RwkvConfig {
-    RwkvConfig { dim_att: 202, dim_ffn: 331, ..RwkvConfig::new(150, 3, 77) }
+/// Several portions of every matrix: in sizes that are no multiples of a vector's, and some of a word's; and in sizes that are,
+/// with a head whose portions are as large as they come.
+fn configs() -> [RwkvConfig; 2] {
+    [
+        RwkvConfig { dim_att: 202, dim_ffn: 331, ..RwkvConfig::new(150, 3, 77) },
+        RwkvConfig { dim_att: 260, dim_ffn: 396, ..RwkvConfig::new(2103, 2, 132) },
+    ]
 }
 
 fn numbers<B: RwkvBackend>(state: &State<B>) -> Vec<f64> {
@@ -38,9 +42,15 @@ fn a_step_at_once_is_a_step<B: RwkvBackend>(device: &B::Device) {
     if !B::PACKS_WEIGHTS {
         return; // it has no such operation: both would be the same
     }
+    for config in configs() {
+        the_steps_of_a_model_are_equal::<B>(&config, device);
+    }
+}
+
+fn the_steps_of_a_model_are_equal<B: RwkvBackend>(config: &RwkvConfig, device: &B::Device) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("model.safetensors");
-    checkpoint::save(&stirred::<B>(&config(), device), &path).expect("written");
+    checkpoint::save(&stirred::<B>(config, device), &path).expect("written");
     for precision in Precision::ALL {
         let model: Rwkv<B> = checkpoint::load_in(&path, precision, device).expect("a CPU holds every precision");
         for batch in [1, 2, 4, 5] {

@@ -37,13 +37,15 @@ pub(in crate::ops) fn step<B: CpuBackend>(inputs: DecodeInputs<'_, B>) -> Decode
     let ln_out = ln_out.map(read::<B>);
     let sizes = blocks.first().map_or([0, 0], |block| [block.att_output.columns(), block.ffn_value.columns()]);
     let [att, ffn] = sizes;
+    let cut = Cut::new(batch);
     let step = Step {
         batch,
         width,
         att,
         ffn,
         epsilon: epsilon as f32,
-        crew: Crew::new(portions(&blocks, head)),
+        cut,
+        crew: Crew::new(cut.portions(&blocks, head)),
         blocks,
         ln_out: [ln_out[0].as_ref(), ln_out[1].as_ref()],
         head,
@@ -54,7 +56,7 @@ pub(in crate::ops) fn step<B: CpuBackend>(inputs: DecodeInputs<'_, B>) -> Decode
         logits: empty(batch * head.rows()),
         after: Mutex::new(Vec::new()),
     };
-    go(&step);
+    run_all(&step);
     let shapes = [vec![batch, width], vec![batch, width], vec![batch, 3, att]];
     let after = step.after.into_inner().unwrap_or_else(PoisonError::into_inner);
     let mut written = after.into_iter().map(|numbers| {
@@ -71,7 +73,7 @@ pub(in crate::ops) fn step<B: CpuBackend>(inputs: DecodeInputs<'_, B>) -> Decode
 
 /// All threads' work. A function of no backend is compiled here, not once more in every program.
 #[inline(never)]
-fn go(step: &Step<'_>) {
+fn run_all(step: &Step<'_>) {
     run(Members, usize::MAX, 0..rayon::current_num_threads(), step);
 }
 
@@ -129,30 +131,45 @@ impl<'a> Block<'a> {
     }
 }
 
-/// Rows of these weights in a portion: so many that taking one and the first rows' way out of memory cost little beside it, and so
-/// few that no thread waits long for another at the end. They go four at a time.
-fn tile(weight: &PackedMatrix) -> usize {
-    (weight.rows() / 16).min((1 << 18) / weight.columns()).clamp(8, TILE) & !3
+/// How matrices are cut into portions.
+#[derive(Debug, Clone, Copy)]
+struct Cut {
+    threads: usize,
+    /// The most weights in a portion. More than one sequence reads them again and again, from the cache.
+    weights: usize,
 }
 
-/// Portions of these weights.
-fn count(weight: &PackedMatrix) -> usize {
-    weight.rows().div_ceil(tile(weight))
-}
+impl Cut {
+    fn new(batch: usize) -> Self {
+        Self { threads: rayon::current_num_threads(), weights: if batch == 1 { 1 << 18 } else { 1 << 16 } }
+    }
 
-/// Start and length of a portion of these weights.
-fn rows(weight: &PackedMatrix, portion: usize) -> (usize, usize) {
-    let start = portion * tile(weight);
-    (start, tile(weight).min(weight.rows() - start))
-}
+    /// Rows of these weights in a portion: so many that taking one and waiting for its first numbers cost little beside it, and so
+    /// few that no thread waits long for another at the end; and as many as can go four at a time.
+    fn tile(self, weight: &PackedMatrix) -> usize {
+        (weight.rows() / (8 * self.threads)).min(self.weights / weight.columns()).clamp(8, TILE) & !3
+    }
 
-/// Portions of all phases.
-fn portions(blocks: &[Block<'_>], head: &PackedMatrix) -> Vec<u32> {
-    let of_block = |block: &Block<'_>| {
-        let in_channel_mix = count(block.ffn_key) + count(block.ffn_receptance);
-        [3 * count(block.att[0]), count(block.att_output), in_channel_mix, count(block.ffn_value)]
-    };
-    blocks.iter().flat_map(of_block).chain([count(head)]).map(|count| count as u32).collect()
+    /// Portions of these weights.
+    fn count(self, weight: &PackedMatrix) -> usize {
+        weight.rows().div_ceil(self.tile(weight))
+    }
+
+    /// Start and length of a portion of these weights.
+    fn rows(self, weight: &PackedMatrix, portion: usize) -> (usize, usize) {
+        let start = portion * self.tile(weight);
+        (start, self.tile(weight).min(weight.rows() - start))
+    }
+
+    /// Portions of all phases.
+    fn portions(self, blocks: &[Block<'_>], head: &PackedMatrix) -> Vec<u32> {
+        let of_block = |block: &Block<'_>| {
+            let in_channel_mix = self.count(block.ffn_key) + self.count(block.ffn_receptance);
+            let att = [3 * self.count(block.att[0]), self.count(block.att_output)];
+            [att[0], att[1], in_channel_mix, self.count(block.ffn_value)]
+        };
+        blocks.iter().flat_map(of_block).chain([self.count(head)]).map(|count| count as u32).collect()
+    }
 }
 
 /// What all threads share. Numbers that go from one phase to the next are atomic, which costs nothing on the processors
@@ -163,6 +180,7 @@ struct Step<'a> {
     att: usize,
     ffn: usize,
     epsilon: f32,
+    cut: Cut,
     crew: Crew,
     blocks: Vec<Block<'a>>,
     ln_out: [&'a [f32]; 2],
@@ -250,13 +268,13 @@ impl<S: Simd> Work for Hand<'_, S> {
         let (weight, x, portion, product) = match (step.blocks.get(phase / PHASES), phase % PHASES) {
             (None, _) => (step.head, &self.inputs[0], portion, Product::Logits),
             (Some(block), 0) => {
-                let each = count(block.att[0]);
+                let each = step.cut.count(block.att[0]);
                 let which = portion / each;
                 (block.att[which], &self.inputs[which], portion % each, Product::Projected(which))
             }
             (Some(block), 1) => (block.att_output, &self.inputs[0], portion, Product::Attended),
             (Some(block), 2) => {
-                let of_key = count(block.ffn_key);
+                let of_key = step.cut.count(block.ffn_key);
                 match portion.checked_sub(of_key) {
                     None => (block.ffn_key, &self.inputs[0], portion, Product::Hidden),
                     Some(portion) => (block.ffn_receptance, &self.inputs[1], portion, Product::Gates),
@@ -264,7 +282,7 @@ impl<S: Simd> Work for Hand<'_, S> {
             }
             (Some(block), _) => (block.ffn_value, &self.hidden, portion, Product::Values),
         };
-        let (start, len) = rows(weight, portion);
+        let (start, len) = step.cut.rows(weight, portion);
         let mut out = [0.0; TILE];
         let out = &mut out[..len];
         for (b, x) in x.chunks_exact(weight.columns()).take(step.batch).enumerate() {

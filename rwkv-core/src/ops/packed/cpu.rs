@@ -1,6 +1,6 @@
 //! Products with a packed matrix on the CPU.
 //!
-//! A few rows of `x` are multiplied as the weights stream by, each number unpacked in a register: memory's speed is the
+//! A few rows of `x` are multiplied as the weights stream by, each number unpacked in a register (of rows that are whole words of 32 bits): memory's speed is the
 //! limit. Many rows are multiplied by the processor's matrix unit where it has one, which takes weights of any packing, `bf16` and
 //! bytes as they are; elsewhere a tile of the weights at a time, unpacked into the cache once for all of them. With
 //! [`Packing::Bf16Products`] they are rounded to `bf16` first, and multiplied as they are where the processor can.

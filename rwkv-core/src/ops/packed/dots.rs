@@ -39,8 +39,10 @@ fn dots_in<S: Simd>(order: Order, simd: S, out: &mut [f32], weight: &PackedMatri
         Numbers::F16(bits) => whole_words::<S, F16, _, 2, 2>(order, simd, out, &bits[range], x),
         Numbers::Int8 { quants, scales } => {
             let done = whole_words::<S, Bytes, _, 4, 1>(order, simd, out, &quants[range], x);
-            for (out, scale) in out.iter_mut().zip(&scales[start..]) {
-                *out *= scale;
+            if done {
+                for (out, scale) in out.iter_mut().zip(&scales[start..]) {
+                    *out *= scale;
+                }
             }
             done
         }
@@ -132,6 +134,7 @@ fn dots_of<S: Simd, W: Word<P>, const P: usize, const G: usize, const R: usize>(
     words: [&[u32]; R],
     x: [&[f32]; P],
 ) -> [f32; R] {
+    const { assert!(P * G == 4, "a group of words fills the four sums") }
     let mut rows: [Cut<'_, S::u32s, u32, G>; R] = [(&[], &[], &[]); R];
     for (row, words) in rows.iter_mut().zip(words) {
         let (vectors, rest) = S::as_simd_u32s(words);
@@ -151,7 +154,7 @@ fn dots_of<S: Simd, W: Word<P>, const P: usize, const G: usize, const R: usize>(
     let mut sums = [[simd.splat_f32s(0.0); 4]; R];
     for i in 0..groups {
         for j in 0..G {
-            if ahead(P, R) > 0 {
+            if ahead(P, R) > 0 && (i * G + j).is_multiple_of(vectors_of_a_line::<S>()) {
                 for (row, ..) in &rows {
                     prefetch((&raw const row[i][j]).wrapping_byte_add(ahead(P, R)));
                 }
@@ -181,6 +184,11 @@ fn dots_of<S: Simd, W: Word<P>, const P: usize, const G: usize, const R: usize>(
         *total += simd.reduce_sum_f32s(simd.add_f32s(simd.add_f32s(a, b), simd.add_f32s(c, d)));
     }
     totals
+}
+
+/// Vectors in a line of memory of 64 bytes.
+const fn vectors_of_a_line<S: Simd>() -> usize {
+    if size_of::<S::u32s>() < 64 { 64 / size_of::<S::u32s>() } else { 1 }
 }
 
 /// Bytes ahead of which the loop asks for memory, where that was seen to help (`BENCHMARKS.md`): for small numbers, which cost

@@ -168,14 +168,19 @@ pub(super) fn to_bf16(x: f32) -> u16 {
     if bits & 0x7fff_ffff > 0x7f80_0000 { nan } else { nearest }
 }
 
-/// An `f16`'s exponent and mantissa, moved to an `f32`'s places, are 2¹¹² too small: also where it is subnormal. Plain
-/// arithmetic, so that it vectorises everywhere.
+/// The smallest normal `f16`, `2⁻¹⁴`.
+pub(super) const LEAST_NORMAL_F16: f32 = f32::from_bits(113 << 23);
+
+/// An `f16`'s exponent and mantissa, moved to an `f32`'s places, lack 112 of the exponent. With 224 more the exponent of infinity
+/// and NaN is an `f32`'s, and times `2⁻¹¹²` the others are right. What is less than `2⁻¹⁴` has no leading 1: with the next exponent
+/// it has, and that is subtracted again. Only with normal `f32`s: some processors take a hundred times as long to multiply others.
+/// Plain arithmetic, so that it vectorises everywhere.
 #[inline(always)]
 pub(super) fn from_f16(bits: u16) -> f32 {
     let magnitude = u32::from(bits & 0x7fff) << 13;
-    let finite = f32::from_bits(magnitude) * f32::from_bits(0x7780_0000);
-    let special = f32::from_bits(magnitude | 0x7f80_0000); // infinity or NaN
-    let value = if bits & 0x7c00 == 0x7c00 { special } else { finite };
+    let normal = f32::from_bits(magnitude + (224 << 23)) * f32::from_bits(15 << 23);
+    let subnormal = f32::from_bits(magnitude + (113 << 23)) - LEAST_NORMAL_F16;
+    let value = if bits & 0x7c00 == 0 { subnormal } else { normal };
     f32::from_bits(value.to_bits() | (u32::from(bits & 0x8000) << 16))
 }
 
