@@ -23,7 +23,7 @@ os.environ["RWKV_JIT_ON"] = "1"
 os.environ["RWKV_CUDA_ON"] = "0"
 import torch  # noqa: E402
 
-PACKAGE = {"f32": "cpu fp32", "bf16": "cpu bf16", "bf16-products": "cpu bf16", "int8": None}
+PACKAGE = {"f32": "cpu fp32", "bf16": "cpu bf16", "bf16-products": "cpu bf16", "f16": None, "int8": None}
 
 
 def best(seconds, work):
