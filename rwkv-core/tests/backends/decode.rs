@@ -10,7 +10,7 @@ use rwkv_core::ops::RwkvBackend;
 use rwkv_core::state::{LayerState, State};
 
 /// Several portions of every matrix: in sizes that are no multiples of a vector's, and some of a word's; and in sizes that are,
-/// with a head whose portions are as large as they come.
+/// with a head whose portions are, on two threads, as large as they come.
 fn configs() -> [RwkvConfig; 2] {
     [
         RwkvConfig { dim_att: 202, dim_ffn: 331, ..RwkvConfig::new(150, 3, 77) },

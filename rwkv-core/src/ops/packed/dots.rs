@@ -125,7 +125,7 @@ fn rows<S: Simd, W: Word<P>, const P: usize, const G: usize>(
 }
 
 /// What of a row fills vectors, `G` and then one at a time, and what fills none.
-type Cut<'a, V, T, const G: usize> = (&'a [[V; G]], &'a [V], &'a [T]);
+type Vectors<'a, V, T, const G: usize> = (&'a [[V; G]], &'a [V], &'a [T]);
 
 /// The inner products of `R` rows, each in four vectors of sums so that their additions overlap.
 #[inline(always)]
@@ -135,7 +135,7 @@ fn dots_of<S: Simd, W: Word<P>, const P: usize, const G: usize, const R: usize>(
     x: [&[f32]; P],
 ) -> [f32; R] {
     const { assert!(P * G == 4, "a group of words fills the four sums") }
-    let mut rows: [Cut<'_, S::u32s, u32, G>; R] = [(&[], &[], &[]); R];
+    let mut rows: [Vectors<'_, S::u32s, u32, G>; R] = [(&[], &[], &[]); R];
     for (row, words) in rows.iter_mut().zip(words) {
         let (vectors, rest) = S::as_simd_u32s(words);
         let (groups, last) = vectors.as_chunks::<G>();
@@ -145,7 +145,7 @@ fn dots_of<S: Simd, W: Word<P>, const P: usize, const G: usize, const R: usize>(
     for (row_groups, row_last, _) in &mut rows {
         (*row_groups, *row_last) = (&row_groups[..groups], &row_last[..last]);
     }
-    let mut xs: [Cut<'_, S::f32s, f32, G>; P] = [(&[], &[], &[]); P];
+    let mut xs: [Vectors<'_, S::f32s, f32, G>; P] = [(&[], &[], &[]); P];
     for (xs, x) in xs.iter_mut().zip(x) {
         let (vectors, rest) = S::as_simd_f32s(x);
         let (x_groups, x_last) = vectors.as_chunks::<G>();

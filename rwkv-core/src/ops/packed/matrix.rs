@@ -173,7 +173,7 @@ pub(super) const LEAST_NORMAL_F16: f32 = f32::from_bits(113 << 23);
 
 /// An `f16`'s exponent and mantissa, moved to an `f32`'s places, lack 112 of the exponent. With 224 more the exponent of infinity
 /// and NaN is an `f32`'s, and times `2⁻¹¹²` the others are right. What is less than `2⁻¹⁴` has no leading 1: with the next exponent
-/// it has, and that is subtracted again. Only with normal `f32`s: some processors take a hundred times as long to multiply others.
+/// it has, and that is subtracted again. No subnormal `f32` is multiplied, which takes some processors far longer (`BENCHMARKS.md`).
 /// Plain arithmetic, so that it vectorises everywhere.
 #[inline(always)]
 pub(super) fn from_f16(bits: u16) -> f32 {
