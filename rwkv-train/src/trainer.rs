@@ -8,7 +8,7 @@ use crate::events::{Event, Spikes};
 use crate::finite;
 use crate::flops::Meter;
 use crate::metrics::Metrics;
-use crate::optim::{Adam, AdamConfig, Ema, Groups, clip_global_norm};
+use crate::optim::{Adam, AdamConfig, Ema, Groups, Update, clip_factor, global_norm};
 use crate::parallel::Worker;
 use crate::progress::Progress;
 use crate::row::{Outcome, Row};
@@ -19,7 +19,6 @@ use crate::validate::{Validation, validate};
 use burn::module::AutodiffModule;
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
-use rwkv_core::loss::value;
 use rwkv_core::model::Rwkv;
 use rwkv_core::ops::RwkvAutodiffBackend;
 use rwkv_core::state::Fingerprint;
@@ -323,21 +322,25 @@ impl<B: RwkvAutodiffBackend> Trainer<B> {
         self.timings.end::<B>(Phase::Backprop, started, &self.device);
 
         let started = Instant::now();
-        let reduced = worker.sum_gradients(&trainee, grads);
-        let loss = worker.sum(&[value(loss.expect("accumulate is positive, validated"))]);
-        let (mut grads, loss) = match (reduced, loss) {
-            (Ok(grads), Ok(loss)) => (grads, loss[0]),
-            (Err(error), _) | (_, Err(error)) => {
+        let loss = loss.expect("accumulate is positive, validated");
+        let reduced = worker.sum_gradients(&trainee, grads).and_then(|grads| {
+            let norm = global_norm(&trainee, &grads, &self.device).cast(loss.dtype());
+            // Both at once: the step waits for the device here, and nowhere else.
+            let numbers: Vec<f64> = Tensor::cat(vec![loss, norm], 0).into_data().iter().collect();
+            Ok((grads, worker.sum(&numbers[..1])?[0], numbers[1]))
+        });
+        let (grads, loss, grad_norm) = match reduced {
+            Ok(reduced) => reduced,
+            Err(error) => {
                 // The weights are those of the step before, whole: good for a checkpoint.
                 self.trainee = Some(trainee);
                 return Err(error.into());
             }
         };
-        let grad_norm = value(clip_global_norm(&trainee, &mut grads, train.grad_clip, &self.device));
         self.progress.step += 1;
         if loss.is_finite() && grad_norm.is_finite() {
-            let weight_decay = self.config.weight_decay(step);
-            let trainee = self.optimizer.step(lr, weight_decay, trainee, grads);
+            let (weight_decay, clip) = (self.config.weight_decay(step), clip_factor(grad_norm, train.grad_clip));
+            let trainee = self.optimizer.step(Update { lr, weight_decay, clip }, trainee, grads);
             self.ema = self.ema.take().map(|ema| ema.update(&trainee));
             self.trainee = Some(trainee);
             self.progress.skipped = 0;

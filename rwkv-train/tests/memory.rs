@@ -77,8 +77,8 @@ fn memory_is_flat_in_time_in_chunks_and_small_with_checkpoints() {
     assert!(growth(3) < 1.35, "chunks hardly do: {}", growth(3));
     assert!(table[2][2] * 3.0 < table[2][1], "checkpointed blocks keep less than a third");
 
-    // All logits of 1024 positions over a vocabulary of 20,000 are 82 MB, and their gradient as much again.
+    // All logits of 1024 positions over a vocabulary of 20,000 are 82 MB, and their gradient takes their place.
     let (all, some) = (peak("loss_chunk = 0", 1024, 20_000), peak("loss_chunk = 64", 1024, 20_000));
     println!("V = 20000: all logits at once {all:.1} MB, 64 positions at a time {some:.1} MB");
-    assert!(all - some > 100.0, "{all} {some}");
+    assert!((60.0..100.0).contains(&(all - some)), "{all} {some}");
 }

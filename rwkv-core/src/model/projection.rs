@@ -149,17 +149,17 @@ impl<B: Backend> Projection<B> {
 }
 
 impl<B: RwkvBackend> Projection<B> {
-    /// Projects every row: `[N, in]` to `[N, out]`.
-    pub fn rows(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
+    /// Projects every row: `[…, in]` to `[…, out]`.
+    pub fn forward<const D: usize>(&self, x: Tensor<B, D>) -> Tensor<B, D> {
         let adapted = self.adapter().map(|(a, b, scale)| {
             let dtype = x.dtype();
-            x.clone().matmul(a.val().cast(dtype)).matmul(b.val().cast(dtype)).mul_scalar(scale)
+            linear(linear(x.clone(), a.val().cast(dtype)), b.val().cast(dtype)).mul_scalar(scale)
         });
         let y = match held(&self.weight, &self.packed, &self.pieces) {
             Held::Parameter(weight) => linear(x, weight.val()),
             Held::Packed(packed) => packed_linear(x, packed),
             Held::Pieces(pieces) => {
-                Tensor::cat(pieces.iter().map(|piece| x.clone().matmul(piece.clone())).collect(), 1)
+                Tensor::cat(pieces.iter().map(|piece| linear(x.clone(), piece.clone())).collect(), D - 1)
             }
         };
         match adapted {
@@ -188,7 +188,7 @@ impl<B: RwkvBackend> Projection<B> {
         let sums = (0..count).step_by(chunk).map(|start| {
             let length = chunk.min(count - start);
             let x = x.clone().narrow(0, start, length);
-            let logits = self.rows(x);
+            let logits = self.forward(x);
             let inside = inner_dtype(logits.dtype());
             let losses = cross_entropy(logits.cast(inside), targets.clone().narrow(0, start, length), l2_wrap);
             match &weights {
@@ -197,17 +197,6 @@ impl<B: RwkvBackend> Projection<B> {
             }
         });
         Tensor::cat(sums.collect(), 0).sum()
-    }
-
-    /// Projects every token: `[B, T, in]` to `[B, T, out]`.
-    ///
-    /// The tokens of all sequences form one matrix. As a batch of matrices, the weight's gradient would be computed once
-    /// per sequence and summed.
-    pub fn forward(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
-        let [batch, time, inputs] = x.dims();
-        let y = self.rows(x.reshape([batch * time, inputs]));
-        let [_, out] = y.dims();
-        y.reshape([batch, time, out])
     }
 }
 

@@ -23,6 +23,7 @@
 //! | [`decode`] | one token through the whole of RWKV-4, with packed weights |
 //! | [`cross_entropy`](cross_entropy::cross_entropy) | `ln Σ e^{logits} − logit of the target`, with L2Wrap |
 //! | [`adam`](adam::adam) | one update of a parameter and its moments |
+//! | [`sum_of_squares`](sum_of_squares::sum_of_squares) | `Σ x²` |
 //! | [`head_loss`](head_loss::head_loss) | head and cross-entropy together, over some rows at a time |
 //! | [`with_auxiliary`](auxiliary::with_auxiliary) | its input; a second loss joins the gradients |
 
@@ -41,6 +42,7 @@ pub mod layer_norm;
 pub mod linear;
 pub mod packed;
 pub mod squared_relu;
+pub mod sum_of_squares;
 pub mod token_shift;
 pub mod wkv;
 
@@ -208,6 +210,11 @@ pub trait RwkvBackend: Backend {
         step: &AdamStep,
     ) -> [FloatTensor<Self>; 3] {
         adam::portable::step::<Self>(param, grad, first, second, step)
+    }
+
+    /// The operation of [`sum_of_squares::sum_of_squares`]. Not differentiable.
+    fn sum_of_squares(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        sum_of_squares::portable::sum::<Self>(x)
     }
 
     /// The operation of [`head_loss::head_loss`]. Its body is the same on every backend; with autodiff it brings its

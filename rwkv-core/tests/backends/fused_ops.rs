@@ -1,21 +1,21 @@
 //! The operations around WKV on every backend: outputs and gradients against scalar f64, by their formulas and by finite
-//! differences.
+//! differences; and that they leave alone what others hold.
 
 use crate::support::{assert_close, tensor, values};
 use burn::backend::Autodiff;
-use burn::tensor::{DType, Int, Tensor, TensorData};
+use burn::tensor::ops::FloatTensor;
+use burn::tensor::{DType, Int, Tensor, TensorData, TensorMetadata, TensorPrimitive};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use rwkv_core::ops::RwkvBackend;
 use rwkv_core::ops::cross_entropy::cross_entropy;
 use rwkv_core::ops::gate::gate;
 use rwkv_core::ops::layer_norm::layer_norm;
-use rwkv_core::ops::linear::linear;
 use rwkv_core::ops::packed::{PackedMatrix, Packing, packed_linear};
 use rwkv_core::ops::squared_relu::squared_relu;
 use rwkv_core::ops::token_shift::token_shift;
 
-const FORWARD: f64 = 1e-5;
+pub(crate) const FORWARD: f64 = 1e-5;
 const GRADIENT: f64 = 1e-4;
 const EPSILON: f64 = 1e-5;
 
@@ -23,15 +23,21 @@ const EPSILON: f64 = 1e-5;
 const SHAPES: [[usize; 3]; 5] = [[1, 1, 5], [2, 7, 16], [3, 50, 33], [1, 130, 48], [2, 1, 300]];
 
 /// An operation in scalar f64: the inputs, flat, to the output, flat.
-type Definition<'a> = &'a dyn Fn(&[Vec<f64>]) -> Vec<f64>;
+pub(crate) type Definition<'a> = &'a dyn Fn(&[Vec<f64>]) -> Vec<f64>;
 
 /// Numbers that `f32` holds exactly.
-fn random(rng: &mut StdRng, n: usize, scale: f64) -> Vec<f64> {
+pub(crate) fn random(rng: &mut StdRng, n: usize, scale: f64) -> Vec<f64> {
     (0..n).map(|_| f64::from((scale * rng.random_range(-1.0..1.0)) as f32)).collect()
 }
 
 /// `output` and the gradients of `Σ weight·output` in the inputs, against the definition.
-fn compare(what: &str, inputs: &[Vec<f64>], weight: &[f64], definition: Definition, got: (Vec<f64>, Vec<Vec<f64>>)) {
+pub(crate) fn compare(
+    what: &str,
+    inputs: &[Vec<f64>],
+    weight: &[f64],
+    definition: Definition,
+    got: (Vec<f64>, Vec<Vec<f64>>),
+) {
     let (output, gradients) = got;
     assert_close(&format!("{what}: output"), &output, &definition(inputs), FORWARD);
     assert_eq!(gradients.len(), inputs.len());
@@ -208,105 +214,6 @@ fn cross_entropy_matches_f64<B: RwkvBackend>(device: &B::Device) {
     }
 }
 
-/// Products with packed weights against the unpacked ones in f64, and the gradient that arrives at `x`.
-/// One row, sizes within a tile and several tiles of every kind of product.
-fn linear_matches_f64<B: RwkvBackend>(device: &B::Device) {
-    let at = &(device, DType::F32);
-    for [count, inputs, outputs] in [[1, 5, 3], [7, 33, 20], [130, 70, 90], [700, 40, 70], [40, 300, 150]] {
-        let mut rng = StdRng::seed_from_u64(7);
-        let [x, weight, loss] =
-            [count * inputs, inputs * outputs, count * outputs].map(|numbers| random(&mut rng, numbers, 1.0));
-        let sums = |rows: usize, columns: usize, depth: usize, term: &dyn Fn(usize, usize, usize) -> f64| -> Vec<f64> {
-            let each = (0..rows * columns).map(|i| (i / columns, i % columns));
-            each.map(|(row, column)| (0..depth).map(|k| term(row, column, k)).sum()).collect()
-        };
-        let y = sums(count, outputs, inputs, &|n, o, i| x[n * inputs + i] * weight[i * outputs + o]);
-        let to_x = sums(count, inputs, outputs, &|n, i, o| loss[n * outputs + o] * weight[i * outputs + o]);
-        let to_weight = sums(inputs, outputs, count, &|i, o, n| x[n * inputs + i] * loss[n * outputs + o]);
-        for [x_learns, weight_learns] in [[true, true], [true, false], [false, true]] {
-            let x = tensor::<Autodiff<B>, 2>(&x, [count, inputs], at).set_require_grad(x_learns);
-            let weight = tensor::<Autodiff<B>, 2>(&weight, [inputs, outputs], at).set_require_grad(weight_learns);
-            let out = linear(x.clone(), weight.clone());
-            let grads = (out.clone() * tensor(&loss, [count, outputs], at)).sum().backward();
-            let name = format!("linear {:?}", [count, inputs, outputs]);
-            assert_close(&name, &values(out), &y, FORWARD);
-            let gradients = [(x.grad(&grads), x_learns, &to_x), (weight.grad(&grads), weight_learns, &to_weight)];
-            for (gradient, learns, want) in gradients {
-                assert_eq!(gradient.is_some(), learns);
-                if let Some(gradient) = gradient {
-                    assert_close(&format!("{name}: gradient"), &values(gradient), want, FORWARD);
-                }
-            }
-        }
-    }
-}
-
-fn packed_linear_matches_f64<B: RwkvBackend>(device: &B::Device) {
-    let at = &(device, DType::F32);
-    // Few and many rows of x; one output, a whole tile, and more; widths around the kernel's step.
-    for [count, width, outputs] in
-        [[1, 5, 3], [1, 200, 64], [4, 64, 130], [5, 63, 65], [70, 128, 20], [3, 530, 9], [2, 96, 7]]
-    {
-        for packing in [Packing::F32, Packing::Bf16, Packing::Bf16Products, Packing::F16, Packing::Int8] {
-            let mut rng = StdRng::seed_from_u64(6);
-            let weight = random(&mut rng, width * outputs, 1.0);
-            let weight = PackedMatrix::pack(packing, outputs, width, |row, out| {
-                out.iter_mut().zip(&weight[row * width..]).for_each(|(out, x)| *out = *x as f32);
-            });
-            let exact: Vec<f64> = weight.unpack().into_iter().map(f64::from).collect();
-            let mut inputs = [random(&mut rng, count * width, 2.0)];
-            if packing == Packing::Bf16Products {
-                inputs[0].iter_mut().for_each(|x| *x = in_bf16(*x)); // which it would do itself
-            }
-            let loss = random(&mut rng, count * outputs, 1.0);
-            let x = tensor::<Autodiff<B>, 2>(&inputs[0], [count, width], at).require_grad();
-            let out = packed_linear(x.clone(), &weight);
-            let grads = (out.clone() * tensor(&loss, [count, outputs], at)).sum().backward();
-            let gradients = vec![values(x.grad(&grads).expect("tracked"))];
-            let definition = |inputs: &[Vec<f64>]| -> Vec<f64> {
-                let dot = |x: &[f64], w: &[f64]| x.iter().zip(w).map(|(x, w)| x * w).sum::<f64>();
-                inputs[0].chunks(width).flat_map(|x| exact.chunks(width).map(move |w| dot(x, w))).collect()
-            };
-            let name = format!("packed_linear {packing:?} {:?}", [count, width, outputs]);
-            compare(&name, &inputs, &loss, &definition, (values(out), gradients));
-        }
-    }
-}
-
-fn in_bf16(x: f64) -> f64 {
-    burn::tensor::bf16::from_f32(x as f32).to_f64()
-}
-
-/// Products of `bf16` round `x` where it has many rows, and not where it has few.
-fn products_of_bf16_round_many_rows<B: RwkvBackend>(device: &B::Device) {
-    let at = &(device, DType::F32);
-    let [width, outputs] = [96, 40];
-    let mut rng = StdRng::seed_from_u64(7);
-    let numbers = random(&mut rng, width * outputs, 1.0);
-    let weight = |packing| {
-        PackedMatrix::pack(packing, outputs, width, |row, out| {
-            out.iter_mut().zip(&numbers[row * width..]).for_each(|(out, x)| *out = *x as f32);
-        })
-    };
-    for count in [1, 4, 5, 33] {
-        let x = random(&mut rng, count * width, 2.0);
-        let product =
-            |packing, x: &[f64]| values(packed_linear(tensor::<B, 2>(x, [count, width], at), &weight(packing)));
-        let got = product(Packing::Bf16Products, &x);
-        let rounded: Vec<f64> = x.iter().map(|x| in_bf16(*x)).collect();
-        let rounds = count > 4 && B::PACKS_WEIGHTS;
-        let want = product(Packing::Bf16, if rounds { &rounded } else { &x });
-        assert_close(&format!("products of bf16, {count} rows"), &got, &want, FORWARD);
-        if rounds {
-            let exact = product(Packing::Bf16, &x);
-            assert!(
-                got.iter().zip(&exact).any(|(got, exact)| (got - exact).abs() > 1e-3),
-                "{count} rows are not rounded"
-            );
-        }
-    }
-}
-
 /// Something that is not a number in the input is none in the output, and stays in its row.
 fn nan_reaches_the_output<B: RwkvBackend>(device: &B::Device) {
     let at = &(device, DType::F32);
@@ -343,14 +250,55 @@ fn nan_reaches_the_output<B: RwkvBackend>(device: &B::Device) {
     }
 }
 
+/// Kernels write over an input that nobody else has; the results are those of one that others have, which keeps its numbers.
+fn what_others_hold_keeps_its_numbers<B: RwkvBackend>(device: &B::Device) {
+    type Operation<'a, B> = (&'a str, &'a dyn Fn([FloatTensor<B>; 3]) -> Vec<FloatTensor<B>>);
+    let (at, mut rng) = (&(device, DType::F32), StdRng::seed_from_u64(9));
+    let [rows, width] = [150, 133];
+    let numbers = [(); 3].map(|()| random(&mut rng, rows * width, 2.0));
+    let float = |x: Tensor<B, 1>| x.into_primitive().tensor();
+    let per_row = || float(tensor::<B, 1>(&numbers[0][..rows], [rows], at));
+    let per_column = || float(tensor::<B, 1>(&numbers[1][..width], [width], at));
+    let targets = || Tensor::<B, 1, Int>::from_data(TensorData::new(vec![7; rows], [rows]), device).into_primitive();
+    let entropy = |logits, lse, grad| B::cross_entropy_backward(logits, targets(), lse, grad, 0.1);
+    let operations: [Operation<'_, B>; 7] = [
+        ("gate", &|[r, y, _]| vec![B::gate_forward(r, y)]),
+        ("gate of itself", &|[r, ..]| vec![B::gate_forward(r.clone(), r)]),
+        ("gate, backward", &|[r, y, grad]| B::gate_backward(r, y, grad).into()),
+        ("squared ReLU", &|[x, ..]| vec![B::squared_relu_forward(x)]),
+        ("squared ReLU, backward", &|[x, grad, _]| vec![B::squared_relu_backward(x, grad)]),
+        ("layer norm, backward", &|[x, grad, _]| B::layer_norm_backward(x, per_column(), grad, EPSILON).into()),
+        ("cross-entropy, backward", &|[logits, ..]| vec![entropy(logits, per_row(), per_row())]),
+    ];
+    let bits = |x: FloatTensor<B>| {
+        let x = TensorPrimitive::Float(x);
+        // The parameters' gradients have one dimension, all else has two.
+        let data = match x.shape().num_dims() {
+            1 => Tensor::<B, 1>::from_primitive(x).into_data(),
+            _ => Tensor::<B, 2>::from_primitive(x).into_data(),
+        };
+        data.to_vec::<f32>().expect("f32").into_iter().map(f32::to_bits).collect::<Vec<_>>()
+    };
+    for (name, operation) in operations {
+        let alone = || {
+            let tensors = numbers.each_ref().map(|numbers| tensor::<B, 2>(numbers, [rows, width], at));
+            tensors.map(|x| x.into_primitive().tensor())
+        };
+        let in_place: Vec<_> = operation(alone()).into_iter().map(bits).collect();
+        let (held, before) = (alone(), alone().map(bits));
+        let beside: Vec<_> = operation(held.clone()).into_iter().map(bits).collect();
+        assert_eq!(in_place, beside, "{name}");
+        assert_eq!(held.map(bits), before, "{name}: the inputs");
+        assert!(in_place.iter().all(|out| !before.contains(out)), "{name} does something");
+    }
+}
+
 on_every_backend!(
     token_shift_matches_f64,
-    linear_matches_f64,
+    what_others_hold_keeps_its_numbers,
     layer_norm_matches_f64,
     gate_matches_f64,
     squared_relu_matches_f64,
     cross_entropy_matches_f64,
-    packed_linear_matches_f64,
-    products_of_bf16_round_many_rows,
     nan_reaches_the_output,
 );

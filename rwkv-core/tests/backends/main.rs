@@ -15,6 +15,7 @@ mod mixer_definitions;
 mod mixers;
 mod modes_agree;
 mod precision;
+mod products;
 mod recurrent_mixers;
 mod states;
 mod tiny_attention;

@@ -13,6 +13,7 @@ use rwkv_core::model::{NoHook, Restarts, Rwkv};
 use rwkv_core::ops::RwkvBackend;
 use rwkv_core::ops::adam::{AdamStep, adam};
 use rwkv_core::ops::head_loss::head_loss;
+use rwkv_core::ops::sum_of_squares::sum_of_squares;
 
 fn random(rng: &mut StdRng, n: usize) -> Vec<f64> {
     (0..n).map(|_| f64::from(rng.random_range(-1.0f32..1.0))).collect()
@@ -121,12 +122,14 @@ fn adam_is_its_formula<B: RwkvBackend>(device: &B::Device) {
     let (mut first, mut second) = (vec![0.0; n], vec![0.0; n]);
     for t in 1..=3 {
         let grad = random(&mut rng, n);
-        let step = AdamStep { lr: 1e-2, beta_1: 0.9, beta_2: 0.99, epsilon: 1e-8, weight_decay: 0.1, updates: t };
+        let (lr, clip, weight_decay) = (1e-2, 0.25, 0.1);
+        let step = AdamStep { lr, beta_1: 0.9, beta_2: 0.99, epsilon: 1e-8, clip, weight_decay, updates: t };
         let [p, m, v] = on_device;
         on_device = adam(p, tensor(&grad, [n], at), m, v, &step);
         for i in 0..n {
-            first[i] = 0.9 * first[i] + 0.1 * grad[i];
-            second[i] = 0.99 * second[i] + 0.01 * grad[i] * grad[i];
+            let grad = 0.25 * grad[i];
+            first[i] = 0.9 * first[i] + 0.1 * grad;
+            second[i] = 0.99 * second[i] + 0.01 * grad * grad;
             let m = first[i] / (1.0 - 0.9f64.powi(t as i32));
             let v = second[i] / (1.0 - 0.99f64.powi(t as i32));
             param[i] = param[i] * (1.0 - 1e-2 * 0.1) - 1e-2 * m / (v.sqrt() + 1e-8);
@@ -138,9 +141,25 @@ fn adam_is_its_formula<B: RwkvBackend>(device: &B::Device) {
     assert_close("second moments", &values(v), &second, 1e-6);
 }
 
+/// Sums of squares over several tasks, of whole and of partial vectors.
+fn squares_are_summed<B: RwkvBackend>(device: &B::Device) {
+    let mut rng = StdRng::seed_from_u64(10);
+    for n in [1, 17, 20_011] {
+        let numbers = random(&mut rng, n);
+        let exact = numbers.iter().map(|x| x * x).sum::<f64>();
+        let got = values(sum_of_squares(tensor::<B, 1>(&numbers, [n], &(device, DType::F32))));
+        assert_close(&format!("{n} squares"), &got, &[exact], 1e-6);
+        let sum = sum_of_squares(tensor::<B, 2>(&numbers, [n, 1], &(device, DType::F32)));
+        assert_eq!((sum.dims(), sum.dtype()), ([1], DType::F32));
+    }
+    let broken = values(sum_of_squares(tensor::<B, 1>(&[f64::NAN, 1.0], [2], &(device, DType::F32))));
+    assert!(broken[0].is_nan());
+}
+
 on_every_backend!(
     texts_in_one_row_do_not_see_each_other,
     the_loss_in_chunks_is_the_loss,
     only_what_asks_gets_a_gradient,
     adam_is_its_formula,
+    squares_are_summed,
 );

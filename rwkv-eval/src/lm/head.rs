@@ -59,7 +59,7 @@ impl<B: RwkvBackend> Head<'_, B> {
         let bias = norm.beta.as_ref().expect("every layer norm of the model has a bias");
         let x = layer_norm(x, norm.gamma.val(), bias.val(), LAYER_NORM_EPSILON);
         let inside = inner_dtype(x.dtype());
-        let logits = self.model.head().rows(x).cast(inside);
+        let logits = self.model.head().forward(x).cast(inside);
         let best: Vec<i64> = logits.clone().argmax(1).into_data().iter::<i64>().collect();
 
         let (rows, targets): (Vec<usize>, Vec<i64>) =

@@ -27,6 +27,17 @@ pub struct AdamConfig {
     pub groups: Groups,
 }
 
+/// What one update is told.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Update {
+    /// The learning rate of the groups whose factor is 1.
+    pub lr: f64,
+    /// The weight decay of the parameters that decay.
+    pub weight_decay: f64,
+    /// What the gradients are multiplied by, such as [`clip_factor`](super::clip_factor); 1 leaves them as they are.
+    pub clip: f64,
+}
+
 /// Adam with bias correction, decoupled weight decay and a learning rate per group, over the parameters of a module by
 /// their names.
 ///
@@ -57,9 +68,9 @@ impl<B: RwkvAutodiffBackend> Adam<B> {
 
     /// One update; parameters without a gradient, or without a name, stay as they are to the last bit.
     #[must_use]
-    pub fn step<M: Module<B>>(&mut self, lr: f64, weight_decay: f64, module: M, grads: GradientsParams) -> M {
+    pub fn step<M: Module<B>>(&mut self, update: Update, module: M, grads: GradientsParams) -> M {
         self.updates += 1;
-        module.map(&mut Step { adam: self, grads, lr, weight_decay })
+        module.map(&mut Step { adam: self, grads, update })
     }
 
     /// Writes the moments as a safetensors file: `NAME.exp_avg` and `NAME.exp_avg_sq`, flat, in this library's layout
@@ -118,8 +129,7 @@ impl<B: RwkvAutodiffBackend> Adam<B> {
 struct Step<'a, B: AutodiffBackend> {
     adam: &'a mut Adam<B>,
     grads: GradientsParams,
-    lr: f64,
-    weight_decay: f64,
+    update: Update,
 }
 
 impl<B: RwkvAutodiffBackend> ModuleMapper<B> for Step<'_, B> {
@@ -135,11 +145,12 @@ impl<B: RwkvAutodiffBackend> ModuleMapper<B> for Step<'_, B> {
             self.adam.moments.remove(&name).unwrap_or_else(|| [param.zeros_like(), param.zeros_like()]);
         let AdamConfig { beta_1, beta_2, epsilon, groups } = self.adam.config;
         let step = AdamStep {
-            lr: self.lr * groups.lr_scale(&name),
+            lr: self.update.lr * groups.lr_scale(&name),
             beta_1,
             beta_2,
             epsilon,
-            weight_decay: if groups.decays(&name, D) { self.weight_decay } else { 0.0 },
+            clip: self.update.clip,
+            weight_decay: if groups.decays(&name, D) { self.update.weight_decay } else { 0.0 },
             updates: self.adam.updates,
         };
         let [param, first, second] = adam(param, grad, first, second, &step);

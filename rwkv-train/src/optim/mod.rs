@@ -5,7 +5,7 @@ mod clip;
 mod ema;
 mod groups;
 
-pub use adam::{Adam, AdamConfig};
-pub use clip::clip_global_norm;
+pub use adam::{Adam, AdamConfig, Update};
+pub use clip::{clip_factor, global_norm};
 pub use ema::Ema;
 pub use groups::Groups;

@@ -6,12 +6,12 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 use rwkv_core::config::RwkvConfig;
-use rwkv_core::loss::training_loss;
+use rwkv_core::loss::{training_loss, value};
 use rwkv_core::model::Rwkv;
 use rwkv_train::config::Stage;
 use rwkv_train::data::{Batch, Sample};
 use rwkv_train::error::Result;
-use rwkv_train::optim::{Adam, AdamConfig, Groups, clip_global_norm};
+use rwkv_train::optim::{Adam, AdamConfig, Groups, Update, clip_factor, global_norm};
 use rwkv_train::parallel::Worker;
 
 pub type B = Autodiff<Flex>;
@@ -48,7 +48,7 @@ pub fn model() -> Rwkv<B> {
     let mut adam = adam(&model);
     for step in 100..104 {
         let grads = gradients(&model, step, &Worker::alone());
-        model = adam.step(1e-2, 0.0, model, grads);
+        model = adam.step(Update { lr: 1e-2, weight_decay: 0.0, clip: 1.0 }, model, grads);
     }
     model
 }
@@ -68,9 +68,9 @@ pub fn train(worker: &mut Worker, between: impl Fn(usize, &Worker)) -> Result<Ve
     let mut adam = adam(&model);
     for step in 0..STEPS {
         let own = gradients(&model, step, worker);
-        let mut grads = worker.sum_gradients::<B, _>(&model, own)?;
-        let _ = clip_global_norm(&model, &mut grads, 1.0, &Default::default());
-        model = adam.step(1e-3, 0.0, model, grads);
+        let grads = worker.sum_gradients::<B, _>(&model, own)?;
+        let clip = clip_factor(value(global_norm(&model, &grads, &Default::default())), 1.0);
+        model = adam.step(Update { lr: 1e-3, weight_decay: 0.0, clip }, model, grads);
         between(step, worker);
     }
     Ok(weights(&model))

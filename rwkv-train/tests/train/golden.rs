@@ -9,7 +9,7 @@ use rwkv_core::checkpoint;
 use rwkv_core::loss::{token_nll, training_loss, value};
 use rwkv_core::model::Rwkv;
 use rwkv_train::config::Stage;
-use rwkv_train::optim::{Adam, AdamConfig, Groups, clip_global_norm};
+use rwkv_train::optim::{Adam, AdamConfig, Groups, Update, clip_factor, global_norm};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
@@ -96,29 +96,24 @@ fn ten_steps_of_adam_match_pytorch() {
         println!("step {step}: loss {got:.7}, expected {want:.7}");
         // Other learning-rate groups would be off by 3e-3, no clipping by 5e-2, no L2Wrap by 1e-4.
         assert!((got - want).abs() < 2e-5, "step {step}: {got}, expected {want}");
-        let mut grads = GradientsParams::from_grads(loss.backward(), &model);
-        let norm = value(clip_global_norm(&model, &mut grads, 1.0, &device));
-        assert!(norm > 1.0, "the clip acts on this batch");
-        model = adam.step(1e-3, 0.0, model, grads);
+        let grads = GradientsParams::from_grads(loss.backward(), &model);
+        let clip = clip_factor(value(global_norm(&model, &grads, &device)), 1.0);
+        assert!(clip < 1.0, "the clip acts on this batch");
+        model = adam.step(Update { lr: 1e-3, weight_decay: 0.0, clip }, model, grads);
     }
 }
 
 #[test]
-fn gradients_below_the_limit_are_left_alone() {
+fn the_norm_is_that_of_all_gradients() {
     let (model, device) = (model(), Default::default());
     let (logits, _) = model.forward(ids("inputs"), model.zero_state(2));
-    let mut grads = GradientsParams::from_grads(training_loss(logits, ids("targets")).backward(), &model);
-    let read = |grads: &GradientsParams| {
-        let mut collect = Collect { grads, found: HashMap::new() };
-        model.visit(&mut collect);
-        collect.found
-    };
-    let before = read(&grads);
-    let norm = value(clip_global_norm(&model, &mut grads, 1e6, &device));
-    let by_hand = before.values().flatten().map(|x| x * x).sum::<f64>().sqrt();
-    assert!((norm / by_hand - 1.0).abs() < 1e-5, "{norm}, by hand {by_hand}");
-    assert_eq!(read(&grads), before);
-    clip_global_norm(&model, &mut grads, 0.5, &device);
-    let after = read(&grads).values().flatten().map(|x| x * x).sum::<f64>().sqrt();
-    assert!((after - 0.5).abs() < 1e-5, "{after}");
+    let grads = GradientsParams::from_grads(training_loss(logits, ids("targets")).backward(), &model);
+    let mut collect = Collect { grads: &grads, found: HashMap::new() };
+    model.visit(&mut collect);
+    let by_hand = collect.found.values().flatten().map(|x| x * x).sum::<f64>().sqrt();
+    let norm = value(global_norm(&model, &grads, &device));
+    assert!((norm / by_hand - 1.0).abs() < 1e-6, "{norm}, by hand {by_hand}");
+    assert_eq!(clip_factor(norm, 1e6), 1.0, "gradients below the limit are left alone");
+    let after = norm * clip_factor(norm, norm / 3.0);
+    assert!((after / (norm / 3.0) - 1.0).abs() < 1e-5, "{after}");
 }

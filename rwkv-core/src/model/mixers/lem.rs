@@ -131,13 +131,13 @@ impl<B: RwkvBackend> MixesSequences<B> for Lem<B> {
         let [mut y, mut z] = steps::pair(memory);
         let mut outputs = Vec::new();
         for inputs in steps::split(inputs) {
-            let read = self.recurrent.rows(y.clone().cast(dtype)).cast(inside);
+            let read = self.recurrent.forward(y.clone().cast(dtype)).cast(inside);
             let read = inputs.clone().narrow(1, 0, 3 * size) + read;
             let steps = sigmoid(read.clone().narrow(1, 0, 2 * size)).mul_scalar(self.dt);
             let step = |i: usize| steps.clone().narrow(1, i * size, size);
             // (1 − δ) ⊙ z + δ ⊙ new, in fewer operations.
             z = z.clone() + step(0) * (read.narrow(1, 2 * size, size).tanh() - z);
-            let new = inputs.narrow(1, 3 * size, size) + self.cell.rows(z.clone().cast(dtype)).cast(inside);
+            let new = inputs.narrow(1, 3 * size, size) + self.cell.forward(z.clone().cast(dtype)).cast(inside);
             y = y.clone() + step(1) * (new.tanh() - y);
             outputs.push(y.clone());
         }

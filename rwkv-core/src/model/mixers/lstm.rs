@@ -121,7 +121,7 @@ impl<B: RwkvBackend> MixesSequences<B> for Lstm<B> {
         let [mut h, mut c] = steps::pair(memory);
         let mut outputs = Vec::new();
         for gates in steps::split(gates) {
-            let gates = gates + self.recurrent.rows(h.cast(dtype)).cast(inside);
+            let gates = gates + self.recurrent.forward(h.cast(dtype)).cast(inside);
             let open = sigmoid(gates.clone().narrow(1, 0, 3 * size));
             let gate = |i: usize| open.clone().narrow(1, i * size, size);
             c = gate(1) * c + gate(0) * gates.narrow(1, 3 * size, size).tanh();

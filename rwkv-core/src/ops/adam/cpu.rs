@@ -1,9 +1,9 @@
 //! Adam's update on the CPU: one pass.
 
 use super::{AdamStep, Factors};
-use crate::ops::cpu::fresh::{Fresh, Part};
 use crate::ops::cpu::lanes::{LANES, load, map, store};
-use crate::ops::cpu::tensors::{CpuBackend, read, write};
+use crate::ops::cpu::over::{Over, Rewritten};
+use crate::ops::cpu::tensors::{CpuBackend, read};
 use crate::ops::cpu::{CHUNK, kernel, run};
 use burn::tensor::ops::FloatTensor;
 use burn::tensor::{DType, TensorMetadata};
@@ -18,33 +18,30 @@ pub(in crate::ops) fn step<B: CpuBackend>(
     if param.dtype() == DType::F64 {
         return super::portable::step::<B>(param, grad, first, second, step);
     }
-    let (shape, dtype, device) = (param.shape(), param.dtype(), B::float_device(&param));
-    let [param, grad, first, second] = [param, grad, first, second].map(read::<B>);
-    let [param, grad, first, second] = [param.as_ref(), grad.as_ref(), first.as_ref(), second.as_ref()];
-    let mut outputs = [(); 3].map(|()| Fresh::new(param.len()));
-    let [to_param, to_first, to_second] = &mut outputs;
-    let outputs_of_task = to_param.parts(CHUNK).zip(to_first.parts(CHUNK)).zip(to_second.parts(CHUNK));
-    let inputs = param.chunks(CHUNK).zip(grad.chunks(CHUNK)).zip(first.chunks(CHUNK)).zip(second.chunks(CHUNK));
-    run(Update, param.len(), outputs_of_task.zip(inputs), &Factors::from(step));
-    outputs.map(|values| write::<B>(values.into_vec(), shape.clone(), dtype, &device))
+    let (grad, mut state) = (read::<B>(grad), [param, first, second].map(Over::<B>::new));
+    let elements = grad.as_ref().len();
+    let [param, first, second] = state.each_mut().map(|state| state.parts(CHUNK).into_iter());
+    run(Update, elements, param.zip(first).zip(second).zip(grad.as_ref().chunks(CHUNK)), &Factors::from(step));
+    state.map(Over::into_tensor)
 }
 
-/// The chunks of the new parameter and moments; those of the parameter, the gradient and the old moments.
-type Task<'a> = (((Part<'a>, Part<'a>), Part<'a>), (((&'a [f32], &'a [f32]), &'a [f32]), &'a [f32]));
+/// The chunks of the parameter and its moments, which become the new ones, and those of the gradient.
+type Task<'a> = (((Rewritten<'a>, Rewritten<'a>), Rewritten<'a>), &'a [f32]);
 
 kernel!(Update = update<'a>(Factors, Task<'a>));
 
 #[inline(always)]
-fn update(f: &Factors, (((to_param, to_first), to_second), (((param, grad), first), second)): Task<'_>) {
-    let (to_param, to_first, to_second) = (to_param.clear(), to_first.clear(), to_second.clear());
-    let outputs = to_param.chunks_mut(LANES).zip(to_first.chunks_mut(LANES)).zip(to_second.chunks_mut(LANES));
-    let inputs = param.chunks(LANES).zip(grad.chunks(LANES)).zip(first.chunks(LANES)).zip(second.chunks(LANES));
-    for (((to_param, to_first), to_second), (((param, grad), first), second)) in outputs.zip(inputs) {
-        let (param, grad, first, second) = (load(param), load(grad), load(first), load(second));
-        let first = map(|i| f.beta_1 * first[i] + f.new_1 * grad[i]);
-        let second = map(|i| f.beta_2 * second[i] + f.new_2 * grad[i] * grad[i]);
-        store(to_first, &first);
-        store(to_second, &second);
-        store(to_param, &map(|i| f.keep * param[i] - f.rate * first[i] / (second[i].sqrt() * f.scale + f.epsilon)));
+fn update(f: &Factors, (((param, first), second), grad): Task<'_>) {
+    let (param, first, second) = (param.take(), first.take(), second.take());
+    let state = param.chunks_mut(LANES).zip(first.chunks_mut(LANES)).zip(second.chunks_mut(LANES));
+    for (((param, first), second), grad) in state.zip(grad.chunks(LANES)) {
+        let grad = load(grad);
+        let grad = map(|i| f.clip * grad[i]);
+        let (old, old_first, old_second) = (load(param), load(first), load(second));
+        let moment = map(|i| f.beta_1 * old_first[i] + f.new_1 * grad[i]);
+        let square = map(|i| f.beta_2 * old_second[i] + f.new_2 * grad[i] * grad[i]);
+        store(first, &moment);
+        store(second, &square);
+        store(param, &map(|i| f.keep * old[i] - f.rate * moment[i] / (square[i].sqrt() * f.scale + f.epsilon)));
     }
 }

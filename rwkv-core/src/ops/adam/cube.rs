@@ -1,4 +1,4 @@
-//! Adam's update on CubeCL backends: one launch a parameter, which reads four tensors and writes three, 28 bytes and 14
+//! Adam's update on CubeCL backends: one launch a parameter, which reads four tensors and writes three, 28 bytes and 15
 //! flops an element.
 
 use super::{AdamStep, Factors};
@@ -27,10 +27,10 @@ pub(in crate::ops) fn step<R: CubeRuntime, F: FloatElement, I: IntElement, BT: B
     let client = param.client.clone();
     let [param, grad, first, second] = [param, grad, first, second].map(CubeTensor::into_tensor_arg);
     let [to_param, to_first, to_second] = outputs.clone().map(CubeTensor::into_tensor_arg);
-    let Factors { beta_1, beta_2, new_1, new_2, epsilon, keep, rate, scale } = step.into();
+    let Factors { clip, beta_1, beta_2, new_1, new_2, epsilon, keep, rate, scale } = step.into();
     update::launch::<R>(
-        &client, cubes, units, size, param, grad, first, second, to_param, to_first, to_second, beta_1, beta_2, new_1,
-        new_2, epsilon, keep, rate, scale,
+        &client, cubes, units, size, param, grad, first, second, to_param, to_first, to_second, clip, beta_1, beta_2,
+        new_1, new_2, epsilon, keep, rate, scale,
     );
     outputs
 }
@@ -44,6 +44,7 @@ fn update<N: Size>(
     to_param: &mut Tensor<Vector<f32, N>>,
     to_first: &mut Tensor<Vector<f32, N>>,
     to_second: &mut Tensor<Vector<f32, N>>,
+    clip: f32,
     beta_1: f32,
     beta_2: f32,
     new_1: f32,
@@ -57,7 +58,7 @@ fn update<N: Size>(
     if i >= to_param.len() {
         terminate!();
     }
-    let grad = grad[i];
+    let grad = Vector::new(clip) * grad[i];
     let moment = Vector::new(beta_1) * first[i] + Vector::new(new_1) * grad;
     let square = Vector::new(beta_2) * second[i] + Vector::new(new_2) * grad * grad;
     let below = Vector::sqrt(square) * Vector::new(scale) + Vector::new(epsilon);

@@ -20,17 +20,21 @@ pub struct AdamStep {
     pub beta_2: f64,
     /// Keeps the division finite.
     pub epsilon: f64,
+    /// What the gradient is multiplied by first: below 1 where all gradients together are too long.
+    pub clip: f64,
     /// Decoupled weight decay: the parameter is multiplied by `1 − lr·weight_decay` before the update.
     pub weight_decay: f64,
     /// Updates of this parameter, this one among them: what the bias correction is about.
     pub updates: u64,
 }
 
-/// An update as the kernels compute it: `m ← β₁m + new_1·g`, `v ← β₂v + new_2·g²`, `p ← keep·p − rate·m/(√v·scale + ε)`.
+/// An update as the kernels compute it: `g ← clip·g`, `m ← β₁m + new_1·g`, `v ← β₂v + new_2·g²`,
+/// `p ← keep·p − rate·m/(√v·scale + ε)`.
 ///
 /// `1 − β` comes from the f64: 1 minus the f32 nearest to 0.99 is off by a millionth of itself.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Factors {
+    pub clip: f32,
     pub beta_1: f32,
     pub beta_2: f32,
     pub new_1: f32,
@@ -45,6 +49,7 @@ impl From<&AdamStep> for Factors {
     fn from(step: &AdamStep) -> Self {
         let correction = |beta: f64| 1.0 - beta.powf(step.updates as f64);
         Self {
+            clip: step.clip as f32,
             beta_1: step.beta_1 as f32,
             beta_2: step.beta_2 as f32,
             new_1: (1.0 - step.beta_1) as f32,
@@ -60,6 +65,7 @@ impl From<&AdamStep> for Factors {
 /// The parameter and both moments after an update.
 ///
 /// ```text
+/// g ← clip·g
 /// m ← β₁m + (1−β₁)g    v ← β₂v + (1−β₂)g²
 /// p ← (1 − lr·λ)p − lr · m/(1−β₁ᵗ) / (√(v/(1−β₂ᵗ)) + ε)
 /// ```
@@ -80,7 +86,8 @@ impl From<&AdamStep> for Factors {
 /// # #[cfg(feature = "flex")] {
 /// type B = burn::backend::Flex;
 /// let x = |value: f32| Tensor::<B, 1>::from_data([value], &Default::default());
-/// let step = AdamStep { lr: 0.1, beta_1: 0.9, beta_2: 0.99, epsilon: 1e-8, weight_decay: 0.0, updates: 1 };
+/// let (lr, clip, weight_decay) = (0.1, 1.0, 0.0);
+/// let step = AdamStep { lr, beta_1: 0.9, beta_2: 0.99, epsilon: 1e-8, clip, weight_decay, updates: 1 };
 /// let [param, _, _] = adam(x(1.0), x(5.0), x(0.0), x(0.0), &step);
 /// // The first step is the learning rate, whatever the gradient's size.
 /// assert!((param.into_scalar() - 0.9).abs() < 1e-6);

@@ -13,8 +13,9 @@ pub fn step<B: Backend>(
     second: FloatTensor<B>,
     step: &AdamStep,
 ) -> [FloatTensor<B>; 3] {
-    let Factors { beta_1, beta_2, new_1, new_2, epsilon, keep, rate, scale } = step.into();
+    let Factors { clip, beta_1, beta_2, new_1, new_2, epsilon, keep, rate, scale } = step.into();
     let times = |x: FloatTensor<B>, factor: f32| B::float_mul_scalar(x, factor.into());
+    let grad = times(grad, clip);
     let first = B::float_add(times(first, beta_1), times(grad.clone(), new_1));
     let second = B::float_add(times(second, beta_2), times(B::float_mul(grad.clone(), grad), new_2));
     let below = B::float_add_scalar(times(B::float_sqrt(second.clone()), scale), epsilon.into());

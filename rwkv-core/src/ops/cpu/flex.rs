@@ -17,6 +17,14 @@ impl CpuBackend for Flex {
     fn buffer(tensor: FlexTensor) -> FlexBuffer {
         FlexBuffer(tensor.to_contiguous())
     }
+
+    fn elements_mut(FlexBuffer(tensor): &mut FlexBuffer) -> Option<&mut [f32]> {
+        tensor.try_storage_mut()
+    }
+
+    fn tensor(FlexBuffer(tensor): FlexBuffer) -> FlexTensor {
+        tensor
+    }
 }
 
 /// A Flex tensor that covers its whole buffer, in order.

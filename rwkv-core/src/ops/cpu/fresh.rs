@@ -1,7 +1,7 @@
 //! Memory for results, which nobody touches before the task that fills it.
 //!
 //! `vec![0.0; n]` writes its zeros on the calling thread, all of them before the kernel begins: memory is passed once more,
-//! and the other threads wait. Here every task clears its own part, which is in its cache from then on.
+//! and the other threads wait. Here every task clears its own part, or copies it from an input, and has it in its cache from then on.
 
 use super::{kernel, run};
 use std::mem::MaybeUninit;
@@ -11,35 +11,35 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 pub(in crate::ops) struct Fresh {
     memory: Vec<f32>,
     len: usize,
-    cleared: AtomicUsize,
+    written: AtomicUsize,
 }
 
 /// A part of a [`Fresh`], for one task.
 pub(in crate::ops) struct Part<'a> {
     memory: &'a mut [MaybeUninit<f32>],
-    cleared: &'a AtomicUsize,
+    written: &'a AtomicUsize,
 }
 
 impl Fresh {
     /// Memory for so many numbers.
     pub fn new(len: usize) -> Self {
-        Self { memory: Vec::with_capacity(len), len, cleared: AtomicUsize::new(0) }
+        Self { memory: Vec::with_capacity(len), len, written: AtomicUsize::new(0) }
     }
 
     /// All of it, in parts of this size; the last one may be shorter.
     pub fn parts(&mut self, size: usize) -> impl ExactSizeIterator<Item = Part<'_>> {
-        *self.cleared.get_mut() = 0;
-        let cleared = &self.cleared;
-        self.memory.spare_capacity_mut()[..self.len].chunks_mut(size).map(move |memory| Part { memory, cleared })
+        *self.written.get_mut() = 0;
+        let written = &self.written;
+        self.memory.spare_capacity_mut()[..self.len].chunks_mut(size).map(move |memory| Part { memory, written })
     }
 
     /// The numbers.
     ///
     /// # Panics
-    /// When some part was not [cleared](Part::clear) since the last call of [`Self::parts`].
+    /// When some part was not [cleared](Part::clear) or [copied](Part::copy) since the last call of [`Self::parts`].
     pub fn into_vec(mut self) -> Vec<f32> {
-        assert_eq!(*self.cleared.get_mut(), self.len, "a part of a result was not written");
-        // SAFETY: so many elements were allocated. Parts are disjoint and are cleared once, by value, since `parts` began to
+        assert_eq!(*self.written.get_mut(), self.len, "a part of a result was not written");
+        // SAFETY: so many elements were allocated. Parts are disjoint and are written once, by value, since `parts` began to
         // count at 0; so the count says that all of them were.
         unsafe { self.memory.set_len(self.len) };
         self.memory
@@ -51,8 +51,23 @@ impl<'a> Part<'a> {
     #[inline(always)] // inside the kernels
     pub fn clear(self) -> &'a mut [f32] {
         self.memory.fill(MaybeUninit::new(0.0));
-        let _ = self.cleared.fetch_add(self.memory.len(), Ordering::Relaxed);
+        let _ = self.written.fetch_add(self.memory.len(), Ordering::Relaxed);
         // SAFETY: every element was just written.
+        unsafe { &mut *(std::ptr::from_mut(self.memory) as *mut [f32]) }
+    }
+
+    /// The part with these numbers in it.
+    ///
+    /// # Panics
+    /// When they are not as many.
+    #[inline(always)] // inside the kernels
+    pub fn copy(self, numbers: &[f32]) -> &'a mut [f32] {
+        assert_eq!(self.memory.len(), numbers.len(), "a part is filled whole");
+        for (place, number) in self.memory.iter_mut().zip(numbers) {
+            place.write(*number);
+        }
+        let _ = self.written.fetch_add(self.memory.len(), Ordering::Relaxed);
+        // SAFETY: every element was just written: there are as many numbers (asserted).
         unsafe { &mut *(std::ptr::from_mut(self.memory) as *mut [f32]) }
     }
 }

@@ -12,6 +12,7 @@ pub(super) mod lanes;
 pub(super) mod matmul;
 #[cfg(feature = "ndarray")]
 mod ndarray;
+pub(super) mod over;
 pub(super) mod prefetch;
 pub(super) mod tensors;
 pub(super) mod threads;
@@ -105,6 +106,10 @@ macro_rules! cpu_operations {
             step: &$crate::ops::adam::AdamStep,
         ) -> [FloatTensor<Self>; 3] {
             $crate::ops::adam::cpu::step::<Self>(param, grad, first, second, step)
+        }
+
+        fn sum_of_squares(x: FloatTensor<Self>) -> FloatTensor<Self> {
+            $crate::ops::sum_of_squares::cpu::squares::<Self>(x)
         }
 
         fn linear_forward(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {

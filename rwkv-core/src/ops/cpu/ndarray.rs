@@ -37,6 +37,14 @@ where
             array.as_standard_layout().into_owned().into_shared()
         })
     }
+
+    fn elements_mut(NdArrayBuffer(array): &mut NdArrayBuffer) -> Option<&mut [f32]> {
+        if array.is_unique() { array.as_slice_mut() } else { None }
+    }
+
+    fn tensor(NdArrayBuffer(array): NdArrayBuffer) -> NdArrayTensor {
+        array.into()
+    }
 }
 
 /// An array in row-major order without gaps.

@@ -12,6 +12,12 @@ pub(in crate::ops) trait CpuBackend: Backend {
 
     /// A tensor of dtype `f32`, without a copy where its layout allows it.
     fn buffer(tensor: FloatTensor<Self>) -> Self::Buffer;
+
+    /// The elements, to be written over, where no other tensor has them.
+    fn elements_mut(buffer: &mut Self::Buffer) -> Option<&mut [f32]>;
+
+    /// The tensor of a buffer.
+    fn tensor(buffer: Self::Buffer) -> FloatTensor<Self>;
 }
 
 /// Reads a tensor as `f32`.

@@ -1,7 +1,7 @@
 //! Cross-entropy on the CPU: a row of logits at a time; the gradient is the only table that is written.
 
-use crate::ops::cpu::fresh::{Fresh, Part};
 use crate::ops::cpu::lanes::LANES;
+use crate::ops::cpu::over::{Over, Rewritten};
 use crate::ops::cpu::tensors::{CpuBackend, read, read_ids, write};
 use crate::ops::cpu::vectors::{exp, load, store};
 use crate::ops::cpu::{kernel, run};
@@ -41,16 +41,14 @@ pub(in crate::ops) fn backward<B: CpuBackend>(
     if logits.dtype() == DType::F64 {
         return super::portable::backward::<B>(logits, targets, lse, grad, l2_wrap);
     }
-    let (shape, dtype, device) = (logits.shape(), logits.dtype(), B::float_device(&logits));
-    let [_, vocab] = shape.dims();
-    let ([logits, lse, grad], targets) = ([logits, lse, grad].map(read::<B>), read_ids::<B>(targets));
-    let (logits, lse, grad) = (logits.as_ref(), lse.as_ref(), grad.as_ref());
-    let mut out = Fresh::new(logits.len());
-    let rows = TASK.div_ceil(vocab);
-    let tables = out.parts(rows * vocab).zip(logits.chunks(rows * vocab));
-    let tasks = tables.zip(targets.chunks(rows)).zip(lse.chunks(rows)).zip(grad.chunks(rows));
-    run(Slopes, logits.len(), tasks, &l2_wrap);
-    write::<B>(out.into_vec(), shape, dtype, &device)
+    let [_, vocab] = logits.shape().dims();
+    let (mut logits, [lse, grad], targets) =
+        (Over::<B>::new(logits), [lse, grad].map(read::<B>), read_ids::<B>(targets));
+    let (elements, rows) = (logits.len(), TASK.div_ceil(vocab));
+    let tables = logits.parts(rows * vocab).into_iter().zip(targets.chunks(rows));
+    let tasks = tables.zip(lse.as_ref().chunks(rows)).zip(grad.as_ref().chunks(rows));
+    run(Slopes, elements, tasks, &l2_wrap);
+    logits.into_tensor()
 }
 
 kernel!(Losses on simd = losses<'a>((), LossTask<'a>));
@@ -85,22 +83,23 @@ fn losses<S: Simd>(simd: S, (): &(), (((loss, lse), logits), targets): LossTask<
     }
 }
 
-/// The rows of the logits' gradient, the logits, the targets, the log-denominators and the gradient that arrives.
-type SlopeTask<'a> = ((((Part<'a>, &'a [f32]), &'a [i64]), &'a [f32]), &'a [f32]);
+/// The rows of the logits, which become those of their gradient, the targets, the log-denominators and the gradient that
+/// arrives.
+type SlopeTask<'a> = (((Rewritten<'a>, &'a [i64]), &'a [f32]), &'a [f32]);
 
 #[inline(always)]
-fn slopes<S: Simd>(simd: S, &l2_wrap: &f32, ((((out, logits), targets), lse), grad): SlopeTask<'_>) {
-    let vocab = logits.len() / targets.len();
-    let rows = out.clear().chunks_mut(vocab).zip(logits.chunks(vocab));
-    for ((((out, row), &target), lse), grad) in rows.zip(targets).zip(lse).zip(grad) {
-        for (out, row) in out.chunks_mut(S::F32_LANES).zip(row.chunks(S::F32_LANES)) {
+fn slopes<S: Simd>(simd: S, &l2_wrap: &f32, (((logits, targets), lse), grad): SlopeTask<'_>) {
+    let table = logits.take();
+    let vocab = table.len() / targets.len();
+    for (((row, &target), lse), grad) in table.chunks_mut(vocab).zip(targets).zip(lse).zip(grad) {
+        let wrapped = (l2_wrap > 0.0).then(|| argmax(row));
+        for row in row.chunks_mut(S::F32_LANES) {
             let softmax = exp(simd, simd.sub_f32s(load(simd, row), simd.splat_f32s(*lse)));
-            store(simd, out, simd.mul_f32s(softmax, simd.splat_f32s(*grad)));
+            store(simd, row, simd.mul_f32s(softmax, simd.splat_f32s(*grad)));
         }
-        out[target as usize] -= grad;
-        if l2_wrap > 0.0 {
-            let (index, largest) = argmax(row);
-            out[index] += l2_wrap * largest * grad;
+        row[target as usize] -= grad;
+        if let Some((index, largest)) = wrapped {
+            row[index] += l2_wrap * largest * grad;
         }
     }
 }

@@ -299,10 +299,10 @@ impl<S: Simd> Work for Hand<'_, S> {
                 }
                 Product::Gates => put(&step.gates[b * step.width + start..], out),
                 Product::Values => {
-                    let (mut r, mut gated) = ([0.0; TILE], [0.0; TILE]);
+                    let mut r = [0.0; TILE];
                     fetch(&mut r[..len], &step.gates[b * step.width + start..]);
-                    gate(self.simd, &mut gated[..len], &r[..len], out);
-                    add(&step.stream[b * step.width + start..], &gated[..len]);
+                    gate(self.simd, out, &r[..len]);
+                    add(&step.stream[b * step.width + start..], out);
                 }
             }
         }
@@ -350,7 +350,8 @@ impl<S: Simd> Hand<'_, S> {
         let (mut y, mut memory) = (vec![0.0; batch * att], vec![0.0; batch * 3 * att]);
         let inputs = Inputs { w: &self.decay, u: block.time_first, k, v, state: block.memory };
         token(simd, (batch, att), inputs, &mut y, &mut memory);
-        gate(simd, &mut self.inputs[0][..batch * att], r, &y);
+        gate(simd, &mut y, r);
+        self.inputs[0][..batch * att].copy_from_slice(&y);
         memory
     }
 

@@ -2,6 +2,7 @@
 
 use crate::ops::cpu::fresh::{Fresh, Part};
 use crate::ops::cpu::lanes::{sum, sum_pairs};
+use crate::ops::cpu::over::{Over, Rewritten};
 use crate::ops::cpu::tensors::{CpuBackend, read, write};
 use crate::ops::cpu::{ROWS, kernel, run, sum_rows};
 use burn::tensor::ops::FloatTensor;
@@ -35,19 +36,17 @@ pub(in crate::ops) fn backward<B: CpuBackend>(
     if x.dtype() == DType::F64 {
         return super::portable::backward::<B>(x, weight, grad, epsilon);
     }
-    let (shape, device) = (x.shape(), B::float_device(&x));
-    let (dtype, parameters) = (x.dtype(), weight.dtype());
-    let [x, weight, grad] = [x, weight, grad].map(read::<B>);
-    let (x, weight, grad) = (x.as_ref(), weight.as_ref(), grad.as_ref());
+    let (device, parameters) = (B::float_device(&x), weight.dtype());
+    let ([x, weight], mut grad) = ([x, weight].map(read::<B>), Over::<B>::new(grad));
+    let (x, weight) = (x.as_ref(), weight.as_ref());
     let width = weight.len();
-    let mut to_x = Fresh::new(x.len());
     let count = x.len().div_ceil(ROWS * width);
     let (mut weights, mut biases) = (vec![0.0; count * width], vec![0.0; count * width]); // a row of each per task
-    let outputs = to_x.parts(ROWS * width).zip(weights.chunks_mut(width)).zip(biases.chunks_mut(width));
-    let tasks = outputs.zip(x.chunks(ROWS * width)).zip(grad.chunks(ROWS * width));
+    let outputs = grad.parts(ROWS * width).into_iter().zip(weights.chunks_mut(width)).zip(biases.chunks_mut(width));
+    let tasks = outputs.zip(x.chunks(ROWS * width));
     run(Gradients, x.len(), tasks, &(weight, epsilon as f32));
     [
-        write::<B>(to_x.into_vec(), shape, dtype, &device),
+        grad.into_tensor(),
         write::<B>(sum_rows(&weights, width), [width], parameters, &device),
         write::<B>(sum_rows(&biases, width), [width], parameters, &device),
     ]
@@ -81,26 +80,25 @@ pub(in crate::ops) fn normalise(&(weight, bias, epsilon): &(&[f32], &[f32], f32)
     }
 }
 
-/// The chunks of `∂x`, the task's rows of `∂weight` and `∂bias`, and the chunks of `x` and the gradient that arrives.
-type GradientTask<'a> = ((((Part<'a>, &'a mut [f32]), &'a mut [f32]), &'a [f32]), &'a [f32]);
+/// The chunks of the gradient that arrives, which become those of `∂x`, the task's rows of `∂weight` and `∂bias`, and the
+/// chunks of `x`.
+type GradientTask<'a> = (((Rewritten<'a>, &'a mut [f32]), &'a mut [f32]), &'a [f32]);
 
 #[inline(always)]
-fn gradients(&(weight, epsilon): &(&[f32], f32), ((((to_x, to_weight), to_bias), x), grad): GradientTask<'_>) {
+fn gradients(&(weight, epsilon): &(&[f32], f32), (((grad, to_weight), to_bias), x): GradientTask<'_>) {
     let width = weight.len();
-    for ((to_x, x), grad) in to_x.clear().chunks_mut(width).zip(x.chunks(width)).zip(grad.chunks(width)) {
+    for (grad, x) in grad.take().chunks_mut(width).zip(x.chunks(width)) {
         let (mean, inverse) = moments(x, epsilon);
-        for (((to_weight, to_bias), x), grad) in to_weight.iter_mut().zip(to_bias.iter_mut()).zip(x).zip(grad) {
-            *to_weight += (x - mean) * inverse * grad;
-            *to_bias += grad;
+        let sums = to_weight.iter_mut().zip(to_bias.iter_mut());
+        for (((to_weight, to_bias), x), (grad, weight)) in sums.zip(x).zip(grad.iter_mut().zip(weight)) {
+            *to_weight += (x - mean) * inverse * *grad;
+            *to_bias += *grad;
+            *grad *= weight;
         }
-        // The output holds h for a moment.
-        for ((to_x, weight), grad) in to_x.iter_mut().zip(weight).zip(grad) {
-            *to_x = weight * grad;
-        }
-        let mean_h = sum(to_x, |h| h) / width as f32;
-        let along = sum_pairs(to_x, x, |h, x| h * (x - mean)) * inverse / width as f32;
-        for (to_x, x) in to_x.iter_mut().zip(x) {
-            *to_x = (*to_x - mean_h - (x - mean) * inverse * along) * inverse;
+        let mean_h = sum(grad, |h| h) / width as f32;
+        let along = sum_pairs(grad, x, |h, x| h * (x - mean)) * inverse / width as f32;
+        for (grad, x) in grad.iter_mut().zip(x) {
+            *grad = (*grad - mean_h - (x - mean) * inverse * along) * inverse;
         }
     }
 }

@@ -6,7 +6,7 @@ pub(super) mod cpu;
 pub mod portable;
 
 use super::{RwkvBackend, primitive, tensor};
-use burn::tensor::Tensor;
+use burn::tensor::{Shape, Tensor};
 
 /// `x·W`, the projection of every row.
 ///
@@ -15,8 +15,11 @@ use burn::tensor::Tensor;
 /// ```
 ///
 /// # Shapes
-/// - `x`: `[N, in]`; `weight`: `[in, out]`, of the same dtype
-/// - returns `[N, out]`
+/// - `x`: `[…, in]`; `weight`: `[in, out]`, of the same dtype
+/// - returns `[…, out]`
+///
+/// The rows of all leading dimensions form one matrix of `N` rows. As a batch of matrices, the weight's gradient would be
+/// computed once per sequence and summed; reshaping before and after would be a copy each on NdArray.
 ///
 /// # Cost
 /// `2·N·in·out` floating-point operations forward, twice as many backward.
@@ -37,8 +40,20 @@ use burn::tensor::Tensor;
 /// assert_eq!(y, [1.0, 2.0, 5.0]);
 /// # }
 /// ```
-pub fn linear<B: RwkvBackend>(x: Tensor<B, 2>, weight: Tensor<B, 2>) -> Tensor<B, 2> {
-    let ([_, width], [inputs, _]) = (x.dims(), weight.dims());
+pub fn linear<B: RwkvBackend, const D: usize>(x: Tensor<B, D>, weight: Tensor<B, 2>) -> Tensor<B, D> {
+    let (width, [inputs, _]) = (x.dims()[D - 1], weight.dims());
     assert_eq!(width, inputs, "linear: x is {width} wide, the weight takes {inputs}");
     tensor(B::linear_forward(primitive(x), primitive(weight)))
+}
+
+/// The length of a row.
+pub(super) fn width(shape: &Shape) -> usize {
+    shape[shape.num_dims() - 1]
+}
+
+/// The shape with rows of another length.
+pub(super) fn with_width(mut shape: Shape, width: usize) -> Shape {
+    let last = shape.num_dims() - 1;
+    shape[last] = width;
+    shape
 }

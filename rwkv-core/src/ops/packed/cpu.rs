@@ -12,6 +12,7 @@ use crate::ops::cpu::columns::Columns;
 use crate::ops::cpu::matmul::{Matrix, Product, has_unit, multiply, multiply_by_unit};
 use crate::ops::cpu::tensors::{CpuBackend, read, write};
 use crate::ops::cpu::{CHUNK, ROWS, kernel, run};
+use crate::ops::linear::with_width;
 use burn::tensor::ops::FloatTensor;
 use burn::tensor::{DType, TensorMetadata};
 use half::slice::HalfBitsSliceExt;
@@ -29,12 +30,11 @@ pub(in crate::ops) fn forward<B: CpuBackend>(x: FloatTensor<B>, weight: &PackedM
         return super::portable::forward::<B>(x, weight);
     }
     let (dtype, device) = (x.dtype(), B::float_device(&x));
-    let [count, _] = x.shape().dims();
+    let shape = with_width(x.shape(), weight.rows());
     let x = read::<B>(x);
     let x = x.as_ref();
-    let outputs = weight.rows();
-    let out = if count <= FEW { few(x, weight) } else { many(x, weight) };
-    write::<B>(out, [count, outputs], dtype, &device)
+    let out = if x.len() <= FEW * weight.columns() { few(x, weight) } else { many(x, weight) };
+    write::<B>(out, shape, dtype, &device)
 }
 
 /// The starts and lengths of the tiles of so many rows of weights.

@@ -25,9 +25,9 @@ use burn::tensor::{Int, Tensor, TensorData};
 /// `x·Wᵀ` for a packed `W`.
 ///
 /// # Shapes
-/// - `x`: `[N, in]`
+/// - `x`: `[…, in]`
 /// - `weight`: `[out, in]`
-/// - returns `[N, out]`, in the dtype of `x`
+/// - returns `[…, out]`, in the dtype of `x`
 ///
 /// # Panics
 /// When `x` has another width than `weight`.
@@ -44,9 +44,8 @@ use burn::tensor::{Int, Tensor, TensorData};
 /// assert_eq!(y, [6.0, 12.0]);
 /// # }
 /// ```
-pub fn packed_linear<B: RwkvBackend>(x: Tensor<B, 2>, weight: &PackedMatrix) -> Tensor<B, 2> {
-    let [_, width] = x.dims();
-    assert_eq!(width, weight.columns(), "packed_linear: x of shape {:?} does not fit the weight", x.dims());
+pub fn packed_linear<B: RwkvBackend, const D: usize>(x: Tensor<B, D>, weight: &PackedMatrix) -> Tensor<B, D> {
+    assert_eq!(x.dims()[D - 1], weight.columns(), "packed_linear: x of shape {:?} does not fit the weight", x.dims());
     tensor(B::packed_linear_forward(primitive(x), weight))
 }
 

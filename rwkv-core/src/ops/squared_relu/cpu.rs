@@ -1,7 +1,7 @@
 //! The squared ReLU on the CPU.
 
-use crate::ops::cpu::fresh::{Fresh, Part};
-use crate::ops::cpu::tensors::{CpuBackend, read, write};
+use crate::ops::cpu::over::{Over, Rewritten};
+use crate::ops::cpu::tensors::{CpuBackend, read};
 use crate::ops::cpu::{CHUNK, kernel, run};
 use burn::tensor::ops::FloatTensor;
 use burn::tensor::{DType, TensorMetadata};
@@ -10,45 +10,38 @@ pub(in crate::ops) fn forward<B: CpuBackend>(x: FloatTensor<B>) -> FloatTensor<B
     if x.dtype() == DType::F64 {
         return super::portable::forward::<B>(x);
     }
-    let (shape, dtype, device) = (x.shape(), x.dtype(), B::float_device(&x));
-    let x = read::<B>(x);
-    let x = x.as_ref();
-    let mut out = Fresh::new(x.len());
-    run(Squares, x.len(), out.parts(CHUNK).zip(x.chunks(CHUNK)), &());
-    write::<B>(out.into_vec(), shape, dtype, &device)
+    let mut x = Over::<B>::new(x);
+    let elements = x.len();
+    run(Squares, elements, x.parts(CHUNK), &());
+    x.into_tensor()
 }
 
 pub(in crate::ops) fn backward<B: CpuBackend>(x: FloatTensor<B>, grad: FloatTensor<B>) -> FloatTensor<B> {
     if x.dtype() == DType::F64 {
         return super::portable::backward::<B>(x, grad);
     }
-    let (shape, dtype, device) = (x.shape(), x.dtype(), B::float_device(&x));
-    let (x, grad) = (read::<B>(x), read::<B>(grad));
-    let (x, grad) = (x.as_ref(), grad.as_ref());
-    let mut out = Fresh::new(x.len());
-    let tasks = out.parts(CHUNK).zip(x.chunks(CHUNK)).zip(grad.chunks(CHUNK));
-    run(Slopes, x.len(), tasks, &());
-    write::<B>(out.into_vec(), shape, dtype, &device)
+    let (x, mut grad) = (read::<B>(x), Over::<B>::new(grad));
+    let elements = grad.len();
+    run(Slopes, elements, grad.parts(CHUNK).into_iter().zip(x.as_ref().chunks(CHUNK)), &());
+    grad.into_tensor()
 }
 
-/// The chunks of the result and `x`.
-type Task<'a> = (Part<'a>, &'a [f32]);
-
-kernel!(Squares = squares<'a>((), Task<'a>));
-kernel!(Slopes = slopes<'a>((), (Task<'a>, &'a [f32])));
+kernel!(Squares = squares<'a>((), Rewritten<'a>));
+kernel!(Slopes = slopes<'a>((), (Rewritten<'a>, &'a [f32])));
 
 #[inline(always)]
-fn squares((): &(), (out, x): Task<'_>) {
-    for (out, &x) in out.clear().iter_mut().zip(x) {
-        let positive = relu(x);
-        *out = positive * positive;
+fn squares((): &(), x: Rewritten<'_>) {
+    for x in x.take() {
+        let positive = relu(*x);
+        *x = positive * positive;
     }
 }
 
+/// The gradient that arrives becomes that of `x`.
 #[inline(always)]
-fn slopes((): &(), ((out, x), grad): (Task<'_>, &[f32])) {
-    for ((out, &x), grad) in out.clear().iter_mut().zip(x).zip(grad) {
-        *out = 2.0 * relu(x) * grad;
+fn slopes((): &(), (grad, x): (Rewritten<'_>, &[f32])) {
+    for (grad, &x) in grad.take().iter_mut().zip(x) {
+        *grad *= 2.0 * relu(x);
     }
 }
 

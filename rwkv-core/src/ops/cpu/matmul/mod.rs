@@ -42,11 +42,6 @@ impl<'a, T: Copy> Matrix<'a, T> {
         self.rows
     }
 
-    /// How many columns it has.
-    pub fn width(&self) -> usize {
-        self.columns
-    }
-
     /// The same numbers, transposed.
     pub fn transposed(self) -> Self {
         let Self { numbers, rows, columns, row_stride, column_stride } = self;
