@@ -1,20 +1,22 @@
 //! Fine-tuning: what trains learns a task that the frozen model fails, and nothing else changes by a bit.
 
 use burn::backend::{Autodiff, Flex};
-use burn::module::{AutodiffModule, Module, ModuleVisitor, Param};
-use burn::optim::{AdamConfig, GradientsParams, Optimizer};
+use burn::module::{AutodiffModule, Module, ModuleVisitor, Param, ParamId};
+use burn::optim::GradientsParams;
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 use rwkv_core::chat::Format;
 use rwkv_core::checkpoint::{self, Checkpoint};
 use rwkv_core::config::RwkvConfig;
 use rwkv_core::generate::prefill;
-use rwkv_core::loss::token_nll;
+use rwkv_core::loss::{token_nll, value};
 use rwkv_core::model::{Lora, LoraConfig, NoHook, Restarts, Rwkv};
 use rwkv_core::state::{InitialState, State};
 use rwkv_core::tokenizer::{CharTokenizer, Tokenizer};
+use rwkv_train::config::Stage;
 use rwkv_train::data::instructions::{Example, Examples, Instructions, Template, Tokens, Turn};
 use rwkv_train::data::{Batch, Samples};
+use rwkv_train::optim::{Adam, AdamConfig, Groups, Update, clip_factor, global_norm};
 use std::sync::{Arc, LazyLock};
 
 type B = Autodiff<Flex>;
@@ -97,15 +99,28 @@ fn train<M: AutodiffModule<B>>(
     loss: impl Fn(&M, &Batch) -> Tensor<B, 1>,
 ) -> M {
     let rows = Instructions::new(examples, CTX_LEN, 1).expect("packs");
-    let mut adam = AdamConfig::new().with_beta_2(0.99).init();
+    let mut named = Named(vec![]);
+    trained.visit(&mut named);
+    let groups = Groups { layerwise_lr: false, stage: Stage::Main };
+    let mut adam = Adam::<B>::new(AdamConfig { beta_1: 0.9, beta_2: 0.99, epsilon: 1e-5, groups }, named.0);
     for step in 0..steps {
         let batch = rows.batch(step * batch_size as u64, batch_size);
         let grads = GradientsParams::from_grads(loss(&trained, &batch).backward(), &trained);
+        let clip = clip_factor(value(global_norm(&trained, &grads, &Default::default())), 1.0);
         let (done, left) = ((step + 1) as f64, (steps - step) as f64);
         let lr = lr * (done / 20.0).min(1.0) * (3.0 * left / steps as f64).min(1.0);
-        trained = adam.step(lr, trained, grads);
+        trained = adam.step(Update { lr, weight_decay: 0.0, clip }, trained, grads);
     }
     trained
+}
+
+/// Names for all parameters.
+struct Named(Vec<(String, ParamId)>);
+
+impl ModuleVisitor<B> for Named {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
+        self.0.push((param.id.to_string(), param.id));
+    }
 }
 
 /// All numbers of a module, to the last bit.
