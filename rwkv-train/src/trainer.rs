@@ -325,7 +325,7 @@ impl<B: RwkvAutodiffBackend> Trainer<B> {
         let loss = loss.expect("accumulate is positive, validated");
         let reduced = worker.sum_gradients(&trainee, grads).and_then(|grads| {
             let norm = global_norm(&trainee, &grads, &self.device).cast(loss.dtype());
-            // Both at once: the step waits for the device here, and nowhere else.
+            // Both at once: for them a step waits for the device, and for nothing else if it works alone.
             let numbers: Vec<f64> = Tensor::cat(vec![loss, norm], 0).into_data().iter().collect();
             Ok((grads, worker.sum(&numbers[..1])?[0], numbers[1]))
         });

@@ -8,6 +8,7 @@ use burn::tensor::{DType, Int, Tensor, TensorData, TensorMetadata, TensorPrimiti
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use rwkv_core::ops::RwkvBackend;
+use rwkv_core::ops::adam::AdamStep;
 use rwkv_core::ops::cross_entropy::cross_entropy;
 use rwkv_core::ops::gate::gate;
 use rwkv_core::ops::layer_norm::layer_norm;
@@ -261,13 +262,20 @@ fn what_others_hold_keeps_its_numbers<B: RwkvBackend>(device: &B::Device) {
     let per_column = || float(tensor::<B, 1>(&numbers[1][..width], [width], at));
     let targets = || Tensor::<B, 1, Int>::from_data(TensorData::new(vec![7; rows], [rows]), device).into_primitive();
     let entropy = |logits, lse, grad| B::cross_entropy_backward(logits, targets(), lse, grad, 0.1);
-    let operations: [Operation<'_, B>; 7] = [
+    let (lr, clip, weight_decay) = (1e-2, 0.5, 0.1);
+    let step = AdamStep { lr, beta_1: 0.9, beta_2: 0.99, epsilon: 1e-8, clip, weight_decay, updates: 3 };
+    let squares = |x: FloatTensor<B>| B::float_mul(x.clone(), x);
+    let operations: [Operation<'_, B>; 8] = [
         ("gate", &|[r, y, _]| vec![B::gate_forward(r, y)]),
         ("gate of itself", &|[r, ..]| vec![B::gate_forward(r.clone(), r)]),
         ("gate, backward", &|[r, y, grad]| B::gate_backward(r, y, grad).into()),
         ("squared ReLU", &|[x, ..]| vec![B::squared_relu_forward(x)]),
         ("squared ReLU, backward", &|[x, grad, _]| vec![B::squared_relu_backward(x, grad)]),
         ("layer norm, backward", &|[x, grad, _]| B::layer_norm_backward(x, per_column(), grad, EPSILON).into()),
+        ("Adam", &|[param, grad, first]| {
+            let second = squares(first.clone());
+            B::adam_step(param, grad, first, second, &step).into()
+        }),
         ("cross-entropy, backward", &|[logits, ..]| vec![entropy(logits, per_row(), per_row())]),
     ];
     let bits = |x: FloatTensor<B>| {

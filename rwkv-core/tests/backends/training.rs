@@ -141,19 +141,23 @@ fn adam_is_its_formula<B: RwkvBackend>(device: &B::Device) {
     assert_close("second moments", &values(v), &second, 1e-6);
 }
 
-/// Sums of squares over several tasks, of whole and of partial vectors.
+/// Sums of squares over several tasks, of whole and of partial vectors; in main memory also in f64, which has no kernel
+/// there.
 fn squares_are_summed<B: RwkvBackend>(device: &B::Device) {
     let mut rng = StdRng::seed_from_u64(10);
-    for n in [1, 17, 20_011] {
-        let numbers = random(&mut rng, n);
+    let dtypes: &[DType] = if B::PACKS_WEIGHTS { &[DType::F32, DType::F64] } else { &[DType::F32] };
+    for (&dtype, n) in dtypes.iter().flat_map(|dtype| [1, 17, 20_011].map(|n| (dtype, n))) {
+        let at = &(device, dtype);
+        let mut numbers = random(&mut rng, n);
         let exact = numbers.iter().map(|x| x * x).sum::<f64>();
-        let got = values(sum_of_squares(tensor::<B, 1>(&numbers, [n], &(device, DType::F32))));
-        assert_close(&format!("{n} squares"), &got, &[exact], 1e-6);
-        let sum = sum_of_squares(tensor::<B, 2>(&numbers, [n, 1], &(device, DType::F32)));
-        assert_eq!((sum.dims(), sum.dtype()), ([1], DType::F32));
+        let sum = sum_of_squares(tensor::<B, 1>(&numbers, [n], at));
+        assert_eq!((sum.dims(), sum.dtype()), ([1], dtype));
+        assert_close(&format!("{n} squares"), &values(sum), &[exact], 1e-6);
+        let of_table = values(sum_of_squares(tensor::<B, 2>(&numbers, [n, 1], at)));
+        assert_close(&format!("{n} squares in a table"), &of_table, &[exact], 1e-6);
+        numbers[n / 2] = f64::NAN;
+        assert!(values(sum_of_squares(tensor::<B, 1>(&numbers, [n], at)))[0].is_nan(), "{n} numbers, one of them none");
     }
-    let broken = values(sum_of_squares(tensor::<B, 1>(&[f64::NAN, 1.0], [2], &(device, DType::F32))));
-    assert!(broken[0].is_nan());
 }
 
 on_every_backend!(

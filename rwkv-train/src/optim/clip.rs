@@ -8,7 +8,7 @@ use rwkv_core::ops::sum_of_squares::sum_of_squares;
 
 /// `‖g‖`, the norm over all gradients of a module.
 ///
-/// It stays on the device: nothing waits for it here.
+/// It stays on the device: nothing waits for it here. All gradients are of one dtype.
 ///
 /// # Shapes
 /// - returns `[1]`; zero when the module has no gradient
@@ -25,7 +25,8 @@ pub fn global_norm<B: RwkvAutodiffBackend, M: Module<B>>(
     Tensor::cat(squares.terms, 0).sum().sqrt()
 }
 
-/// What gradients of this norm are multiplied by so that together they are no longer than `max_norm`: `min(1, max_norm/‖g‖)`.
+/// What gradients of this norm, a number, are multiplied by so that together they are no longer than `max_norm`:
+/// `min(1, max_norm/(‖g‖ + 10⁻⁶))`, as in PyTorch.
 ///
 /// # Source
 /// Reference §4.2: global norm 1.0. Burn's own clipping is per tensor.
