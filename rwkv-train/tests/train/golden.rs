@@ -10,6 +10,7 @@ use rwkv_core::loss::{token_nll, training_loss, value};
 use rwkv_core::model::Rwkv;
 use rwkv_train::config::Stage;
 use rwkv_train::optim::{Adam, AdamConfig, Groups, Update, clip_factor, global_norm};
+use safetensors::SafeTensors;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
@@ -103,17 +104,62 @@ fn ten_steps_of_adam_match_pytorch() {
     }
 }
 
+/// A batch's gradients and their norm.
+fn gradients(model: &Rwkv<B>) -> (GradientsParams, f64) {
+    let (logits, _) = model.forward(ids("inputs"), model.zero_state(2));
+    let grads = GradientsParams::from_grads(training_loss(logits, ids("targets")).backward(), model);
+    let norm = value(global_norm(model, &grads, &Default::default()));
+    (grads, norm)
+}
+
 #[test]
 fn the_norm_is_that_of_all_gradients() {
-    let (model, device) = (model(), Default::default());
-    let (logits, _) = model.forward(ids("inputs"), model.zero_state(2));
-    let grads = GradientsParams::from_grads(training_loss(logits, ids("targets")).backward(), &model);
+    let model = model();
+    let (grads, norm) = gradients(&model);
     let mut collect = Collect { grads: &grads, found: HashMap::new() };
     model.visit(&mut collect);
-    let by_hand = collect.found.values().flatten().map(|x| x * x).sum::<f64>().sqrt();
-    let norm = value(global_norm(&model, &grads, &device));
+    let by_hand = length(collect.found.values());
     assert!((norm / by_hand - 1.0).abs() < 1e-6, "{norm}, by hand {by_hand}");
-    assert_eq!(clip_factor(norm, 1e6), 1.0, "gradients below the limit are left alone");
-    let after = norm * clip_factor(norm, norm / 3.0);
-    assert!((after / (norm / 3.0) - 1.0).abs() < 1e-5, "{after}");
+}
+
+#[test]
+fn gradients_below_the_limit_are_left_alone_and_others_shortened_to_it() {
+    for limit in [1e6, 0.5] {
+        let model = model();
+        let (grads, norm) = gradients(&model);
+        let mut collect = Collect { grads: &grads, found: HashMap::new() };
+        model.visit(&mut collect);
+        let names = model.named_parameters();
+        let before: HashMap<String, Vec<f64>> =
+            names.iter().map(|(name, id)| (name.clone(), collect.found[&id.val()].clone())).collect();
+        let after = as_adam_takes_them(model, grads, clip_factor(norm, limit));
+        assert_eq!(before.len(), after.len());
+        if norm < limit {
+            assert_eq!(before, after);
+        } else {
+            let after = length(after.values());
+            assert!((after - limit).abs() < 1e-5, "{after}");
+        }
+    }
+}
+
+/// The gradients that an update with this factor works with, by their parameters' names: without momentum, the first moments.
+fn as_adam_takes_them(model: Rwkv<B>, grads: GradientsParams, clip: f64) -> HashMap<String, Vec<f64>> {
+    let groups = Groups { layerwise_lr: true, stage: Stage::Main };
+    let config = AdamConfig { beta_1: 0.0, beta_2: 0.99, epsilon: 1e-8, groups };
+    let mut adam = Adam::new(config, model.named_parameters());
+    let _ = adam.step(Update { lr: 1e-3, weight_decay: 0.0, clip }, model, grads);
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("optimizer.safetensors");
+    adam.save(&path).expect("writes");
+    let bytes = std::fs::read(&path).expect("reads");
+    let file = SafeTensors::deserialize(&bytes).expect("safetensors");
+    let number = |bytes: &[u8]| f64::from(f32::from_le_bytes(bytes.try_into().expect("four bytes")));
+    let moments = file.iter().filter_map(|(name, moment)| Some((name.strip_suffix(".exp_avg")?.to_owned(), moment)));
+    moments.map(|(name, moment)| (name, moment.data().chunks_exact(4).map(number).collect())).collect()
+}
+
+/// The norm of all of these together.
+fn length<'a>(tensors: impl Iterator<Item = &'a Vec<f64>>) -> f64 {
+    tensors.flatten().map(|x| x * x).sum::<f64>().sqrt()
 }
