@@ -4,11 +4,11 @@ use super::Rwkv;
 use super::hooks::NoHook;
 use super::layers::normalise;
 use super::mixers::Shell;
+use super::precision::halves_after;
 use super::projection::Projection;
 use crate::config::LAYER_NORM_EPSILON;
-use crate::ops::decode::{DecodeBlock, DecodeInputs, DecodeOutputs, MAX_BATCH};
-use crate::ops::packed::PackedMatrix;
-use crate::ops::{RwkvBackend, primitive, tensor};
+use crate::ops::decode::{DecodeBlock, DecodeInputs, DecodeMatrix, DecodeOutputs, MAX_BATCH};
+use crate::ops::{RwkvBackend, inner_dtype, primitive, tensor};
 use crate::state::{LayerState, State};
 use burn::module::Param;
 use burn::nn::LayerNorm;
@@ -18,7 +18,7 @@ use burn::tensor::{DType, Int, Tensor};
 
 impl<B: RwkvBackend> Rwkv<B> {
     /// [`Self::step`] by the backend's [`RwkvBackend::decode_step`]. Nothing where it has none, for models with parts that
-    /// are not RWKV-4's, adapters, or weights that are not packed, and for more than [`MAX_BATCH`] sequences.
+    /// are not RWKV-4's, adapters, or, in main memory, weights that are not packed, and for more than [`MAX_BATCH`] sequences.
     pub(super) fn step_at_once(&self, token: &Tensor<B, 1, Int>, state: &State<B>) -> Option<(Tensor<B, 2>, State<B>)> {
         let DecodeOutputs { logits, state } = B::decode_step(|| self.decode_inputs(token, state))?;
         let layer = |[att_x, ffn_x, memory]: [FloatTensor<B>; 3]| LayerState {
@@ -33,11 +33,11 @@ impl<B: RwkvBackend> Rwkv<B> {
         let [batch] = token.dims();
         // What does not fit is for the other way to refuse.
         let fits = batch <= MAX_BATCH && state.layers.len() == self.blocks.len() && state.batch() == batch;
-        if !fits || self.rescale_every > 0 {
+        if !fits {
             return None;
         }
         let head = alone(self.head.as_ref()?)?;
-        let blocks = self.blocks.iter().map(|block| {
+        let blocks = self.blocks.iter().enumerate().map(|(l, block)| {
             if block.tiny.is_some() || block.shell() == Shell::GptNeoX {
                 return None;
             }
@@ -54,21 +54,23 @@ impl<B: RwkvBackend> Rwkv<B> {
                 ffn_key: alone(&ffn.key)?,
                 ffn_receptance: alone(&ffn.receptance)?,
                 ffn_value: alone(&ffn.value)?,
+                scale: if halves_after(l, self.rescale_every) { 0.5 } else { 1.0 },
             })
         });
         let blocks = blocks.collect::<Option<Vec<_>>>()?;
         let width = self.emb.shape()[1];
-        let fits = state.layers.iter().zip(&blocks).all(|(layer, block)| {
+        let fits = state.layers.iter().zip(&self.blocks).all(|(layer, block)| {
             [layer.att_x.dims(), layer.ffn_x.dims()] == [[batch, width]; 2]
-                && layer.memory.dims() == [batch, 3, block.att[0].rows()]
+                && layer.memory.dims() == [batch, 3, block.att.size()]
         });
         if !fits {
             return None;
         }
         let x = self.embed(token.clone().unsqueeze_dim(1), &mut NoHook).squeeze_dim::<2>(1);
-        if x.dtype() != DType::F32 {
+        if inner_dtype(x.dtype()) != DType::F32 {
             return None;
         }
+        let x = x.cast(DType::F32);
         let x = match self.blocks.first().and_then(|block| block.ln0.as_ref()) {
             Some(ln0) => normalise(ln0, x),
             None => x,
@@ -88,9 +90,15 @@ impl<B: RwkvBackend> Rwkv<B> {
     }
 }
 
-/// A packed weight without an adapter beside it.
-fn alone<B: Backend>(projection: &Projection<B>) -> Option<&PackedMatrix> {
-    projection.adapter().is_none().then(|| projection.packed()).flatten()
+/// A weight without an adapter beside it, packed where the backend would have it so.
+fn alone<B: RwkvBackend>(projection: &Projection<B>) -> Option<DecodeMatrix<'_, B>> {
+    if projection.adapter().is_some() {
+        return None;
+    }
+    if B::PACKS_WEIGHTS {
+        return projection.packed().map(DecodeMatrix::Packed);
+    }
+    projection.tensors().map(|tensors| DecodeMatrix::Tensors(tensors.into_iter().map(primitive).collect()))
 }
 
 fn parameter<B: Backend, const D: usize>(parameter: &Param<Tensor<B, D>>) -> FloatTensor<B> {
@@ -106,7 +114,7 @@ mod tests {
     use super::*;
     use crate::config::RwkvConfig;
     use crate::model::{LoraConfig, Mixers, Precision, TinyAttentionSettings};
-    use crate::ops::packed::Packing;
+    use crate::ops::packed::{PackedMatrix, Packing};
     use burn::backend::Flex;
 
     fn packed(config: &RwkvConfig) -> Rwkv<Flex> {

@@ -92,6 +92,16 @@ impl<B: Backend> Projection<B> {
         self.packed.as_ref()
     }
 
+    /// The weight as tensors of consecutive columns, `[in, out_i]`; nothing when it is packed.
+    #[must_use]
+    pub(super) fn tensors(&self) -> Option<Vec<Tensor<B, 2>>> {
+        match held(&self.weight, &self.packed, &self.pieces) {
+            Held::Parameter(weight) => Some(vec![weight.val()]),
+            Held::Packed(_) => None,
+            Held::Pieces(pieces) => Some(pieces.to_vec()),
+        }
+    }
+
     /// Puts a packed weight, `[out, in]`, in the place of the parameter.
     ///
     /// # Panics

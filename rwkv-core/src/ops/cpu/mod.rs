@@ -127,7 +127,7 @@ macro_rules! cpu_operations {
         fn decode_step<'a>(
             inputs: impl FnOnce() -> Option<$crate::ops::decode::DecodeInputs<'a, Self>>,
         ) -> Option<$crate::ops::decode::DecodeOutputs<Self>> {
-            inputs().map($crate::ops::decode::cpu::step::<Self>)
+            inputs().and_then($crate::ops::decode::cpu::step::<Self>)
         }
 
         fn packed_linear_forward(

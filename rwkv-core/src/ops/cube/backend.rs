@@ -1,6 +1,7 @@
 //! [`RwkvBackend`] for every CubeCL runtime.
 
 use crate::ops::adam::AdamStep;
+use crate::ops::decode::{self, DecodeInputs, DecodeOutputs};
 use crate::ops::token_shift::TokenShiftGradients;
 use crate::ops::wkv::{self, WkvForward, WkvGradients, WkvInputs, WkvSaved};
 use crate::ops::{RwkvBackend, adam, cross_entropy, gate, layer_norm, squared_relu, token_shift};
@@ -17,6 +18,10 @@ where
     fn max_tensor_bytes(device: &Self::Device) -> usize {
         let page = R::client(device).properties().memory.max_page_size;
         usize::try_from(page).unwrap_or(usize::MAX)
+    }
+
+    fn decode_step<'a>(inputs: impl FnOnce() -> Option<DecodeInputs<'a, Self>>) -> Option<DecodeOutputs<Self>> {
+        inputs().and_then(decode::cube::step)
     }
 
     fn wkv_forward(inputs: WkvInputs<Self>, with_lse: bool) -> WkvForward<Self> {

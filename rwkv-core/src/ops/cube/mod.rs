@@ -28,6 +28,10 @@ pub(super) const ROWS_PER_GROUP: usize = 32;
 /// over all multiprocessors.
 const UNITS_PER_CUBE: u32 = 64;
 
+/// Planes (warps) narrower than this are the vectors of a processor, where a driver in software runs: it has no use for
+/// many units.
+pub(super) const NARROWEST_PLANE: u32 = 16;
+
 /// wgpu's limit of cubes in one dimension.
 const MAX_CUBES: u32 = 65_535;
 
@@ -60,7 +64,7 @@ pub(super) fn rows(rows: usize, width: usize) -> (CubeCount, CubeDim, u32) {
 }
 
 /// At least `cubes` cubes, in two dimensions where one is not enough.
-fn fold(cubes: usize) -> CubeCount {
+pub(super) fn fold(cubes: usize) -> CubeCount {
     let cubes = u32::try_from(cubes).expect("fewer than 2³² cubes");
     let x = cubes.clamp(1, MAX_CUBES);
     CubeCount::Static(x, cubes.div_ceil(x), 1)

@@ -26,14 +26,17 @@ const PHASES: usize = 4;
 /// The most rows of weights in a portion.
 const TILE: usize = 128;
 
-pub(in crate::ops) fn step<B: CpuBackend>(inputs: DecodeInputs<'_, B>) -> DecodeOutputs<B> {
+/// Nothing for matrices that are not packed, or a stream that is rescaled.
+pub(in crate::ops) fn step<B: CpuBackend>(inputs: DecodeInputs<'_, B>) -> Option<DecodeOutputs<B>> {
     let DecodeInputs { x, state, blocks, ln_out, head, epsilon } = inputs;
     let device = B::float_device(&x);
     let [batch, width] = x.shape().dims();
     assert!(batch <= MAX_BATCH, "a decoding step of {batch} sequences");
     let x = read::<B>(x);
     let held: Vec<_> = blocks.iter().zip(state).map(|(block, state)| buffers::<B>(block, state)).collect();
-    let blocks: Vec<Block<'_>> = blocks.iter().zip(&held).map(|(block, held)| Block::new::<B>(block, held)).collect();
+    let blocks = blocks.iter().zip(&held).map(|(block, held)| Block::new::<B>(block, held));
+    let blocks: Vec<Block<'_>> = blocks.collect::<Option<_>>()?;
+    let head = head.packed()?;
     let ln_out = ln_out.map(read::<B>);
     let sizes = blocks.first().map_or([0, 0], |block| [block.att_output.columns(), block.ffn_value.columns()]);
     let [att, ffn] = sizes;
@@ -68,7 +71,7 @@ pub(in crate::ops) fn step<B: CpuBackend>(inputs: DecodeInputs<'_, B>) -> Decode
     });
     let state = written.by_ref().collect();
     let logits = step.logits.into_iter().map(|bits| f32::from_bits(bits.into_inner())).collect();
-    DecodeOutputs { logits: write::<B>(logits, [batch, head.rows()], DType::F32, &device), state }
+    Some(DecodeOutputs { logits: write::<B>(logits, [batch, head.rows()], DType::F32, &device), state })
 }
 
 /// All threads' work. A function of no backend is compiled here, not once more in every program.
@@ -110,9 +113,11 @@ struct Block<'a> {
 }
 
 impl<'a> Block<'a> {
-    fn new<B: CpuBackend>(block: &DecodeBlock<'a, B>, held: &'a [B::Buffer]) -> Self {
+    fn new<B: CpuBackend>(block: &DecodeBlock<'a, B>, held: &'a [B::Buffer]) -> Option<Self> {
         let at = |i: usize| held[i].as_ref();
-        Self {
+        let [key, value, receptance] = &block.att;
+        (block.scale == 1.0).then_some(())?;
+        Some(Self {
             ln1: [at(0), at(1)],
             ln2: [at(2), at(3)],
             att_mix: [at(4), at(5), at(6)],
@@ -122,12 +127,12 @@ impl<'a> Block<'a> {
             att_x: at(11),
             ffn_x: at(12),
             memory: at(13),
-            att: block.att,
-            att_output: block.att_output,
-            ffn_key: block.ffn_key,
-            ffn_receptance: block.ffn_receptance,
-            ffn_value: block.ffn_value,
-        }
+            att: [key.packed()?, value.packed()?, receptance.packed()?],
+            att_output: block.att_output.packed()?,
+            ffn_key: block.ffn_key.packed()?,
+            ffn_receptance: block.ffn_receptance.packed()?,
+            ffn_value: block.ffn_value.packed()?,
+        })
     }
 }
 

@@ -46,7 +46,7 @@ pub(in crate::ops) fn backward<R: CubeRuntime>(
 
 /// `σ(r)`, without overflow on either side.
 #[cube]
-fn sigmoid<S: Float, N: Size>(r: Vector<S, N>) -> Vector<S, N> {
+pub(in crate::ops) fn sigmoid<S: Float, N: Size>(r: Vector<S, N>) -> Vector<S, N> {
     let one = Vector::<S, N>::new(S::new(1.0));
     let zero = Vector::<S, N>::new(S::new(0.0));
     let small = Vector::exp(zero - Vector::abs(r));

@@ -92,14 +92,14 @@ pub(in crate::ops) fn backward<R: CubeRuntime>(
 
 /// The mean of a row and `1/√(variance + ε)`.
 #[derive(CubeType)]
-struct Moments<S: Float> {
-    mean: S,
-    inverse: S,
+pub(in crate::ops) struct Moments<S: Float> {
+    pub mean: S,
+    pub inverse: S,
 }
 
 /// The moments of the row that starts at `start`.
 #[cube]
-fn moments_of<F: Float, S: Float>(
+pub(in crate::ops) fn moments_of<F: Float, S: Float>(
     x: &Tensor<F>,
     start: usize,
     width: usize,

@@ -30,16 +30,35 @@ pub(super) fn piece_of(unit: usize, time: usize, channels: usize, chunk: usize) 
 
 /// A state of one channel, `(a, b)` at the exponent `base + age·w`.
 #[derive(CubeType)]
-struct Sums<S: Float> {
-    a: S,
-    b: S,
-    base: S,
-    age: S,
+pub(in crate::ops) struct Sums<S: Float> {
+    pub a: S,
+    pub b: S,
+    pub base: S,
+    pub age: S,
+}
+
+/// What the state and the token at hand weigh in the token's output, `(past·a + now·v)/denominator`.
+#[derive(CubeType)]
+pub(in crate::ops) struct Weights<S: Float> {
+    /// The exponent of the token over that of the state.
+    pub lead: S,
+    pub past: S,
+    pub now: S,
+    pub denominator: S,
+}
+
+#[cube]
+pub(in crate::ops) fn weigh<S: Float>(sums: &Sums<S>, w: S, u: S, k: S) -> Weights<S> {
+    let lead = (k - sums.base) + (u - sums.age * w);
+    let smaller = S::exp(-S::abs(lead));
+    let past = select(lead > S::new(0.0), smaller, S::new(1.0));
+    let now = select(lead > S::new(0.0), S::new(1.0), smaller);
+    Weights::<S> { lead, past, now, denominator: past * sums.b + now }
 }
 
 /// The state after one more token: `a ← e^w·a + e^k·v`, `b ← e^w·b + e^k`.
 #[cube]
-fn take_in<S: Float>(sums: &mut Sums<S>, w: S, k: S, v: S) {
+pub(in crate::ops) fn take_in<S: Float>(sums: &mut Sums<S>, w: S, k: S, v: S) {
     let older = sums.age + S::new(1.0);
     let lead = (k - sums.base) - older * w;
     let smaller = S::exp(-S::abs(lead));
@@ -51,9 +70,15 @@ fn take_in<S: Float>(sums: &mut Sums<S>, w: S, k: S, v: S) {
     sums.age = select(lead > S::new(0.0), S::new(0.0), older);
 }
 
+/// Reads `(a, b, p)`.
+#[cube]
+pub(in crate::ops) fn load<S: Float>(states: &Tensor<S>, row: usize, channels: usize) -> Sums<S> {
+    Sums::<S> { a: states[row], b: states[row + channels], base: states[row + 2 * channels], age: S::new(0.0) }
+}
+
 /// Writes `(a, b, p)` with one number for the exponent.
 #[cube]
-fn store<S: Float>(sums: &Sums<S>, w: S, states: &mut Tensor<S>, row: usize, channels: usize) {
+pub(in crate::ops) fn store<S: Float>(sums: &Sums<S>, w: S, states: &mut Tensor<S>, row: usize, channels: usize) {
     let p = S::floor(sums.base + sums.age * w);
     let scale = S::exp((sums.base - p) + sums.age * w);
     states[row] = sums.a * scale;
@@ -155,22 +180,17 @@ pub(super) fn run<F: Float, S: Float>(
     let row = piece.piece * 3 * channels + piece.channel;
     let w = w[piece.channel];
     let u = u[piece.channel];
-    let mut sums =
-        Sums::<S> { a: starts[row], b: starts[row + channels], base: starts[row + 2 * channels], age: S::new(0.0) };
+    let mut sums = load::<S>(starts, row, channels);
     let mut at = (piece.batch * time + piece.start) * channels + piece.channel;
     for _ in piece.start..piece.end {
         let k_t = S::cast_from(k[at]);
         let v_t = S::cast_from(v[at]);
 
-        let lead = (k_t - sums.base) + (u - sums.age * w);
-        let smaller = S::exp(-S::abs(lead));
-        let past = select(lead > S::new(0.0), smaller, S::new(1.0));
-        let now = select(lead > S::new(0.0), S::new(1.0), smaller);
-        let denominator = past * sums.b + now;
-        y[at] = F::cast_from((past * sums.a + now * v_t) / denominator);
+        let weights = weigh::<S>(&sums, w, u, k_t);
+        y[at] = F::cast_from((weights.past * sums.a + weights.now * v_t) / weights.denominator);
         if with_lse {
-            let log = S::ln(denominator);
-            lse[at] = select(lead > S::new(0.0), k_t + (u + log), sums.base + (sums.age * w + log));
+            let log = S::ln(weights.denominator);
+            lse[at] = select(weights.lead > S::new(0.0), k_t + (u + log), sums.base + (sums.age * w + log));
         }
         take_in::<S>(&mut sums, w, k_t, v_t);
         at += channels;

@@ -21,11 +21,11 @@
 //! Reference §5.3 and §5.4.
 
 mod backward;
-mod forward;
+pub(in crate::ops) mod forward;
 
 use super::{WkvForward, WkvGradients, WkvInputs, WkvSaved};
 use crate::ops::cube::columns::sum_groups;
-use crate::ops::cube::{elements, empty};
+use crate::ops::cube::{NARROWEST_PLANE, elements, empty};
 use crate::ops::inner_dtype;
 use burn::tensor::TensorMetadata;
 use burn_cubecl::kernel::into_contiguous;
@@ -37,10 +37,6 @@ const UNITS_WANTED: usize = 1 << 17;
 
 /// A shorter chunk would spend its time on the scan.
 const SHORTEST_CHUNK: usize = 32;
-
-/// Planes (warps) narrower than this are the vectors of a processor, where a driver in software runs: it has no use for
-/// many units.
-const NARROWEST_PLANE: u32 = 16;
 
 /// How many tokens a unit best takes through, for keys like these, `[B, T, C]`: all of them, where there are units enough.
 #[must_use]
