@@ -39,7 +39,7 @@ fn averages_and_weights<B: RwkvBackend>(layer: &LayerState<B>) -> Vec<f64> {
 }
 
 fn a_step_at_once_is_a_step<B: RwkvBackend>(device: &B::Device) {
-    if !B::PACKS_WEIGHTS {
+    if !B::IN_MAIN_MEMORY {
         return; // it has no such operation: both would be the same
     }
     for config in configs() {
