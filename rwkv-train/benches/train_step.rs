@@ -11,14 +11,13 @@ use burn::tensor::backend::Backend;
 use divan::Bencher;
 use divan::counter::{BytesCount, CharsCount, ItemsCount};
 use rwkv_core::config::RwkvConfig;
-use rwkv_core::loss::value;
 use rwkv_core::model::Rwkv;
 use rwkv_core::ops::RwkvAutodiffBackend;
 use rwkv_train::backprop::Backprop;
 use rwkv_train::config::RunConfig;
 use rwkv_train::data::{Batch, Sample};
 use rwkv_train::flops;
-use rwkv_train::optim::{Adam, AdamConfig, Groups, Update, clip_factor, global_norm};
+use rwkv_train::optim::{Adam, AdamConfig, Groups, Update, global_norm};
 use rwkv_train::trainee::Trainee;
 
 /// As in the programs: with the system's allocator a quarter of a step is new pages.
@@ -107,9 +106,9 @@ impl<B: RwkvAutodiffBackend> Bench<B> {
 
     fn update(&mut self, grads: GradientsParams) {
         B::burst(|| {
-            let clip = clip_factor(value(global_norm(self.trainee(), &grads, &self.device)), 1.0);
-            let update = Update { lr: 1e-4, weight_decay: 0.0, clip };
-            self.trainee = self.trainee.take().map(|trainee| self.optimizer.step(update, trainee, grads));
+            let norm = global_norm(self.trainee(), &grads, &self.device);
+            let update = Update { lr: 1e-4, weight_decay: 0.0, max_norm: 1.0 };
+            self.trainee = self.trainee.take().map(|trainee| self.optimizer.step(update, trainee, grads, norm));
             B::sync(&self.device).unwrap();
         });
     }

@@ -1,6 +1,7 @@
 //! What happens in a run beside its rows of metrics.
 
 use crate::progress::Progress;
+use crate::row::Outcome;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -65,8 +66,8 @@ impl Spikes {
         Self { factor }
     }
 
-    /// Takes in a loss; the moving moments are part of the run's progress, so that a resumed run sees the same spikes.
-    pub(crate) fn look(&self, progress: &mut Progress, loss: f64) -> Option<Event> {
+    /// Takes in a step's loss; the moving moments are part of the run's progress, so that a resumed run sees the same spikes.
+    pub(crate) fn look(&self, progress: &mut Progress, &Outcome { step, loss, .. }: &Outcome) -> Option<Event> {
         let (mean, deviation) = (progress.loss_mean, progress.loss_variance.sqrt());
         let away = loss - mean;
         let spike = self.factor > 0.0 && progress.losses >= LEAST && away > self.factor * deviation;
@@ -75,7 +76,7 @@ impl Spikes {
         progress.losses += 1;
         progress.loss_mean += share * away;
         progress.loss_variance = (1.0 - share) * (progress.loss_variance + share * away * away);
-        spike.then_some(Event::Spike { step: progress.step, loss, mean, deviation })
+        spike.then_some(Event::Spike { step, loss, mean, deviation })
     }
 }
 
@@ -87,10 +88,11 @@ mod tests {
     fn a_spike_stands_out_and_noise_does_not() {
         let (spikes, mut progress) = (Spikes::new(6.0), Progress::default());
         let noise = |i: usize| 3.0 + 0.1 * ((i * 7919 % 100) as f64 / 50.0 - 1.0);
-        let seen: Vec<Event> = (0..300).filter_map(|i| spikes.look(&mut progress, noise(i))).collect();
+        let of = |step: usize, loss: f64| Outcome { step, lr: 1e-3, loss, grad_norm: 1.0 };
+        let seen: Vec<Event> = (0..300).filter_map(|i| spikes.look(&mut progress, &of(i + 1, noise(i)))).collect();
         assert_eq!(seen, []);
-        let event = spikes.look(&mut progress, 4.0).expect("a spike");
-        assert!(event.to_string().contains("4.0000") && matches!(event, Event::Spike { .. }), "{event}");
-        assert_eq!(Spikes::new(0.0).look(&mut progress, 1e9), None);
+        let event = spikes.look(&mut progress, &of(301, 4.0)).expect("a spike");
+        assert!(event.to_string().contains("4.0000") && matches!(event, Event::Spike { step: 301, .. }), "{event}");
+        assert_eq!(Spikes::new(0.0).look(&mut progress, &of(302, 1e9)), None);
     }
 }

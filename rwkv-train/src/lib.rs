@@ -15,6 +15,7 @@ pub mod flops;
 pub mod metrics;
 pub mod optim;
 pub mod parallel;
+mod pending;
 pub mod plot;
 pub mod progress;
 mod row;

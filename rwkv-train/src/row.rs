@@ -4,11 +4,19 @@ use crate::flops::Meter;
 use crate::metrics::Metrics;
 use crate::progress::Progress;
 
-/// What came of a step; no loss if it was left out.
+/// What came of a step, counted from 1.
 pub(crate) struct Outcome {
-    pub loss: Option<f64>,
-    pub grad_norm: f64,
+    pub step: usize,
     pub lr: f64,
+    pub loss: f64,
+    pub grad_norm: f64,
+}
+
+impl Outcome {
+    /// Whether the step learns: its loss and its gradient are numbers.
+    pub(crate) fn is_finite(&self) -> bool {
+        self.loss.is_finite() && self.grad_norm.is_finite()
+    }
 }
 
 /// The steps since the last row of metrics.
@@ -19,29 +27,23 @@ pub(crate) struct Row {
     pub steps: usize,
     pub seconds: f64,
     grad_norm: f64,
+    lr: f64,
 }
 
 impl Row {
-    /// Takes in a step.
-    pub(crate) fn add(&mut self, outcome: &Outcome, seconds: f64) {
-        if let Some(loss) = outcome.loss {
-            self.loss += loss;
+    /// Takes in a step; no loss if it was left out. Its time is not the step's alone, and added beside.
+    pub(crate) fn add(&mut self, outcome: &Outcome) {
+        if outcome.is_finite() {
+            self.loss += outcome.loss;
             self.losses += 1;
             self.grad_norm = outcome.grad_norm;
         }
+        self.lr = outcome.lr;
         self.steps += 1;
-        self.seconds += seconds;
     }
 
     /// The row, without what is measured after it.
-    pub(crate) fn metrics(
-        self,
-        progress: &Progress,
-        lr: f64,
-        tokens: u64,
-        tokens_per_second: f64,
-        meter: &Meter,
-    ) -> Metrics {
+    pub(crate) fn metrics(self, progress: &Progress, tokens: u64, tokens_per_second: f64, meter: &Meter) -> Metrics {
         Metrics {
             step: progress.step,
             loss: self.loss / self.losses as f64,
@@ -49,7 +51,7 @@ impl Row {
             val_accuracy: None,
             val_exact: None,
             tokens_per_second,
-            lr,
+            lr: self.lr,
             grad_norm: self.grad_norm,
             tokens,
             mfu: meter.mfu(tokens_per_second),

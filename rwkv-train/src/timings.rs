@@ -11,7 +11,7 @@ pub enum Phase {
     Data,
     /// Loss and gradients: the passes forward and backward.
     Backprop,
-    /// Clipping and Adam.
+    /// The gradients' norm and Adam, and the wait for the device where loss and norm are looked at.
     Optimizer,
     /// The held-out text.
     Validation,

@@ -36,7 +36,7 @@ impl Checkpoint {
     /// [`Error::Tensor`] when a parameter of the model is not in the file, [`Error::Config`] when the backend or its
     /// device has no such numbers.
     pub fn model_in<B: RwkvBackend>(&self, precision: Precision, device: &B::Device) -> Result<Rwkv<B>> {
-        if B::PACKS_WEIGHTS {
+        if B::IN_MAIN_MEMORY {
             self.packed_model(precision.packing(), device)
         } else {
             self.tensor_model(precision, device)

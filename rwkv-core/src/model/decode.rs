@@ -95,7 +95,7 @@ fn alone<B: RwkvBackend>(projection: &Projection<B>) -> Option<DecodeMatrix<'_, 
     if projection.adapter().is_some() {
         return None;
     }
-    if B::PACKS_WEIGHTS {
+    if B::IN_MAIN_MEMORY {
         return projection.packed().map(DecodeMatrix::Packed);
     }
     projection.tensors().map(|tensors| DecodeMatrix::Tensors(tensors.into_iter().map(primitive).collect()))

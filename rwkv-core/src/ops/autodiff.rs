@@ -18,7 +18,7 @@ use std::fmt::Debug;
 use std::marker::PhantomData;
 
 impl<B: RwkvBackend, C: CheckpointStrategy> RwkvBackend for Autodiff<B, C> {
-    const PACKS_WEIGHTS: bool = B::PACKS_WEIGHTS;
+    const IN_MAIN_MEMORY: bool = B::IN_MAIN_MEMORY;
 
     fn max_tensor_bytes(device: &Self::Device) -> usize {
         B::max_tensor_bytes(device)

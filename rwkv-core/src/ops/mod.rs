@@ -22,7 +22,7 @@
 //! | [`packed_linear`](packed::packed_linear) | `x·Wᵀ` for weights in `f32`, `bf16`, `f16` or `int8` |
 //! | [`decode`] | one token through the whole of RWKV-4, with packed weights |
 //! | [`cross_entropy`](cross_entropy::cross_entropy) | `ln Σ e^{logits} − logit of the target`, with L2Wrap |
-//! | [`adam`](adam::adam) | one update of a parameter and its moments |
+//! | [`adam`](adam::adam) | one update of a parameter and its moments, or none where the gradients' norm is no number |
 //! | [`sum_of_squares`](sum_of_squares::sum_of_squares) | `Σ x²` |
 //! | [`head_loss`](head_loss::head_loss) | head and cross-entropy together, over some rows at a time |
 //! | [`with_auxiliary`](auxiliary::with_auxiliary) | its input; a second loss joins the gradients |
@@ -62,9 +62,9 @@ use wkv::{WkvForward, WkvGradients, WkvInputs, WkvSaved};
 /// implementation because it would leave no room for the kernels. Shapes are those of the checked entry of each
 /// operation, which is where to call it; a `_backward` returns the gradients of the inputs, in their order.
 pub trait RwkvBackend: Backend {
-    /// Whether the weights of a model that only runs are best kept as [`PackedMatrix`]es: true where tensors are in main
-    /// memory. Elsewhere they are tensors.
-    const PACKS_WEIGHTS: bool = false;
+    /// Whether tensors are in main memory. There the weights of a model that only runs are best kept as [`PackedMatrix`]es,
+    /// and to read a number costs nothing; elsewhere weights are tensors, and whoever reads a number waits for the device.
+    const IN_MAIN_MEMORY: bool = false;
 
     /// The largest tensor that the device can hold: a limit of some GPUs and drivers, 128 MiB where WebGPU guarantees
     /// no more.
@@ -207,9 +207,10 @@ pub trait RwkvBackend: Backend {
         grad: FloatTensor<Self>,
         first: FloatTensor<Self>,
         second: FloatTensor<Self>,
+        norm: FloatTensor<Self>,
         step: &AdamStep,
     ) -> [FloatTensor<Self>; 3] {
-        adam::portable::step::<Self>(param, grad, first, second, step)
+        adam::portable::step::<Self>(param, grad, first, second, norm, step)
     }
 
     /// The operation of [`sum_of_squares::sum_of_squares`]. Not differentiable.

@@ -48,14 +48,14 @@ fn a_step_at_once_is_a_step<B: RwkvBackend>(device: &B::Device) {
         for precision in Precision::ALL {
             let model: Rwkv<B> = match checkpoint::load_in(&path, precision, device) {
                 Ok(model) => model,
-                Err(Error::Config { key: "dtype", .. }) if !B::PACKS_WEIGHTS => {
+                Err(Error::Config { key: "dtype", .. }) if !B::IN_MAIN_MEMORY => {
                     say(&format!("SKIPPED {} on {}: no such numbers", precision.name(), B::name(device)));
                     continue;
                 }
                 Err(error) => panic!("{}: {error}", precision.name()),
             };
             // Between the operations apart, activations are rounded to the weights' dtype where both are tensors.
-            let rounds = !B::PACKS_WEIGHTS && precision != Precision::F32;
+            let rounds = !B::IN_MAIN_MEMORY && precision != Precision::F32;
             let tolerance = if rounds { 5e-3 } else { 1e-5 };
             the_steps_of_a_model_are_equal(precision.name(), &model, tolerance, device);
         }
@@ -64,7 +64,7 @@ fn a_step_at_once_is_a_step<B: RwkvBackend>(device: &B::Device) {
 
 /// On a device with small buffers, where embedding and head are more than one tensor.
 fn a_step_at_once_with_a_head_in_pieces<B: RwkvBackend>(device: &B::Device) {
-    if B::PACKS_WEIGHTS {
+    if B::IN_MAIN_MEMORY {
         return; // its matrices are never cut
     }
     let [_, config] = configs();
@@ -94,7 +94,7 @@ fn the_steps_of_a_model_are_equal<B: RwkvBackend>(of: &str, model: &Rwkv<B>, tol
             other_bits += got.iter().zip(&want).filter(|(got, want)| got != want).count();
             (once, apart) = (next, then);
         }
-        if !B::PACKS_WEIGHTS {
+        if !B::IN_MAIN_MEMORY {
             // Sums in another order: equal to the last bit would be the same operations twice.
             assert_eq!(other_bits > 0, batch <= MAX_BATCH, "{of} × {batch}: at once for up to {MAX_BATCH} sequences");
         }

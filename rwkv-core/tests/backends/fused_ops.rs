@@ -262,8 +262,8 @@ fn what_others_hold_keeps_its_numbers<B: RwkvBackend>(device: &B::Device) {
     let per_column = || float(tensor::<B, 1>(&numbers[1][..width], [width], at));
     let targets = || Tensor::<B, 1, Int>::from_data(TensorData::new(vec![7; rows], [rows]), device).into_primitive();
     let entropy = |logits, lse, grad| B::cross_entropy_backward(logits, targets(), lse, grad, 0.1);
-    let (lr, clip, weight_decay) = (1e-2, 0.5, 0.1);
-    let step = AdamStep { lr, beta_1: 0.9, beta_2: 0.99, epsilon: 1e-8, clip, weight_decay, updates: 3 };
+    let (lr, max_norm, weight_decay) = (1e-2, 0.5, 0.1);
+    let step = AdamStep { lr, beta_1: 0.9, beta_2: 0.99, epsilon: 1e-8, max_norm, weight_decay, updates: 3 };
     let squares = |x: FloatTensor<B>| B::float_mul(x.clone(), x);
     let operations: [Operation<'_, B>; 8] = [
         ("gate", &|[r, y, _]| vec![B::gate_forward(r, y)]),
@@ -273,8 +273,8 @@ fn what_others_hold_keeps_its_numbers<B: RwkvBackend>(device: &B::Device) {
         ("squared ReLU, backward", &|[x, grad, _]| vec![B::squared_relu_backward(x, grad)]),
         ("layer norm, backward", &|[x, grad, _]| B::layer_norm_backward(x, per_column(), grad, EPSILON).into()),
         ("Adam", &|[param, grad, first]| {
-            let second = squares(first.clone());
-            B::adam_step(param, grad, first, second, &step).into()
+            let (second, norm) = (squares(first.clone()), tensor::<B, 1>(&[1.0], [1], at));
+            B::adam_step(param, grad, first, second, float(norm), &step).into()
         }),
         ("cross-entropy, backward", &|[logits, ..]| vec![entropy(logits, per_row(), per_row())]),
     ];

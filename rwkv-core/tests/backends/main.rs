@@ -4,6 +4,7 @@
 #[macro_use]
 mod support;
 
+mod adam;
 mod decode;
 mod every_mixer;
 mod fused_ops;

@@ -43,21 +43,21 @@ fn every_precision_is_near_f32<B: RwkvBackend>(device: &B::Device) {
         let name = precision.name();
         let model = match checkpoint::load_in::<B>(&path, precision, device) {
             Ok(model) => model,
-            Err(Error::Config { key: "dtype", .. }) if !B::PACKS_WEIGHTS => {
+            Err(Error::Config { key: "dtype", .. }) if !B::IN_MAIN_MEMORY => {
                 say(&format!("SKIPPED {name} on {}: the device has no such numbers", B::name(device)));
                 continue;
             }
             Err(error) => panic!("{name}: {error}"),
         };
         assert_eq!(model.num_params_lazy(), model.config().num_params(), "{name}");
-        assert_eq!(model.only_runs(), B::PACKS_WEIGHTS || precision == Precision::F16);
+        assert_eq!(model.only_runs(), B::IN_MAIN_MEMORY || precision == Precision::F16);
         let got = logits(&model, device);
         assert_close(&format!("{name} against f32"), &got, &exact, tolerance(precision));
         // Packed weights compute in f32 but for one choice, so only the order of the sums differs between the modes.
         let computes_in_f32 = match precision {
             Precision::F32 => true,
             Precision::Bf16Products => false,
-            Precision::F16 | Precision::Bf16 | Precision::Int8 => B::PACKS_WEIGHTS,
+            Precision::F16 | Precision::Bf16 | Precision::Int8 => B::IN_MAIN_MEMORY,
         };
         let agreement = if computes_in_f32 { 1e-5 } else { tolerance(precision) };
         assert_close(&format!("{name}: modes"), &recurrent(&model, device), &got, agreement);
@@ -66,7 +66,7 @@ fn every_precision_is_near_f32<B: RwkvBackend>(device: &B::Device) {
 
 /// Packing rounds the weights and nothing else: a model of the rounded weights in `f32` says the same.
 fn packed_models_are_f32_models_of_rounded_weights<B: RwkvBackend>(device: &B::Device) {
-    if !B::PACKS_WEIGHTS {
+    if !B::IN_MAIN_MEMORY {
         return; // its models of fewer bits are tensors; see the test above
     }
     let folder = tempfile::tempdir().expect("a folder");

@@ -52,7 +52,7 @@ fn rows_of_all_dimensions_are_projected<B: RwkvBackend>(device: &B::Device) {
     let packed = PackedMatrix::pack(Packing::F32, outputs, inputs, |row, out| {
         out.iter_mut().enumerate().for_each(|(i, out)| *out = weight[i * outputs + row] as f32);
     });
-    let dtypes: &[DType] = if B::PACKS_WEIGHTS { &[DType::F32, DType::F64] } else { &[DType::F32] };
+    let dtypes: &[DType] = if B::IN_MAIN_MEMORY { &[DType::F32, DType::F64] } else { &[DType::F32] };
     for &dtype in dtypes {
         let at = &(device, dtype);
         let flat = projected::<B, 2>([sequences * time, inputs], &x, &weight, &packed, &loss, at);
@@ -145,7 +145,7 @@ fn products_of_bf16_round_many_rows<B: RwkvBackend>(device: &B::Device) {
             |packing, x: &[f64]| values(packed_linear(tensor::<B, 2>(x, [count, width], at), &weight(packing)));
         let got = product(Packing::Bf16Products, &x);
         let rounded: Vec<f64> = x.iter().map(|x| in_bf16(*x)).collect();
-        let rounds = count > 4 && B::PACKS_WEIGHTS;
+        let rounds = count > 4 && B::IN_MAIN_MEMORY;
         let want = product(Packing::Bf16, if rounds { &rounded } else { &x });
         assert_close(&format!("products of bf16, {count} rows"), &got, &want, FORWARD);
         if rounds {

@@ -1,4 +1,4 @@
-//! What training adds, on every backend: texts side by side in one row, the loss in chunks, Adam's update.
+//! What training adds, on every backend: texts side by side in one row, the loss in chunks, sums of squares.
 
 use crate::support::fixture::Fixture;
 use crate::support::{assert_close, meaning, tensor, values};
@@ -11,7 +11,6 @@ use rwkv_core::checkpoint;
 use rwkv_core::loss::training_loss;
 use rwkv_core::model::{NoHook, Restarts, Rwkv};
 use rwkv_core::ops::RwkvBackend;
-use rwkv_core::ops::adam::{AdamStep, adam};
 use rwkv_core::ops::head_loss::head_loss;
 use rwkv_core::ops::sum_of_squares::sum_of_squares;
 
@@ -111,41 +110,11 @@ fn only_what_asks_gets_a_gradient<B: RwkvBackend>(device: &B::Device) {
     assert!(values(loss)[0].is_finite());
 }
 
-/// Three steps of Adam against its formula in f64, with weight decay.
-fn adam_is_its_formula<B: RwkvBackend>(device: &B::Device) {
-    let mut rng = StdRng::seed_from_u64(9);
-    let n = 20_011; // more than one task, and no multiple of a vector
-    let mut param = random(&mut rng, n);
-    let at = &(device, DType::F32);
-    let mut on_device: [Tensor<B, 1>; 3] =
-        [tensor(&param, [n], at), tensor(&vec![0.0; n], [n], at), tensor(&vec![0.0; n], [n], at)];
-    let (mut first, mut second) = (vec![0.0; n], vec![0.0; n]);
-    for t in 1..=3 {
-        let grad = random(&mut rng, n);
-        let (lr, clip, weight_decay) = (1e-2, 0.25, 0.1);
-        let step = AdamStep { lr, beta_1: 0.9, beta_2: 0.99, epsilon: 1e-8, clip, weight_decay, updates: t };
-        let [p, m, v] = on_device;
-        on_device = adam(p, tensor(&grad, [n], at), m, v, &step);
-        for i in 0..n {
-            let grad = 0.25 * grad[i];
-            first[i] = 0.9 * first[i] + 0.1 * grad;
-            second[i] = 0.99 * second[i] + 0.01 * grad * grad;
-            let m = first[i] / (1.0 - 0.9f64.powi(t as i32));
-            let v = second[i] / (1.0 - 0.99f64.powi(t as i32));
-            param[i] = param[i] * (1.0 - 1e-2 * 0.1) - 1e-2 * m / (v.sqrt() + 1e-8);
-        }
-    }
-    let [p, m, v] = on_device;
-    assert_close("parameters", &values(p), &param, 1e-6);
-    assert_close("first moments", &values(m), &first, 1e-6);
-    assert_close("second moments", &values(v), &second, 1e-6);
-}
-
 /// Sums of squares over several tasks, of whole and of partial vectors; in main memory also in f64, which has no kernel
 /// there.
 fn squares_are_summed<B: RwkvBackend>(device: &B::Device) {
     let mut rng = StdRng::seed_from_u64(10);
-    let dtypes: &[DType] = if B::PACKS_WEIGHTS { &[DType::F32, DType::F64] } else { &[DType::F32] };
+    let dtypes: &[DType] = if B::IN_MAIN_MEMORY { &[DType::F32, DType::F64] } else { &[DType::F32] };
     for (&dtype, n) in dtypes.iter().flat_map(|dtype| [1, 17, 20_011].map(|n| (dtype, n))) {
         let at = &(device, dtype);
         let mut numbers = random(&mut rng, n);
@@ -164,6 +133,5 @@ on_every_backend!(
     texts_in_one_row_do_not_see_each_other,
     the_loss_in_chunks_is_the_loss,
     only_what_asks_gets_a_gradient,
-    adam_is_its_formula,
     squares_are_summed,
 );

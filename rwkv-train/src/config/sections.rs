@@ -178,6 +178,14 @@ pub struct TrainSection {
     pub max_skips: usize,
     /// A loss this many standard deviations above its moving mean is reported; 0 reports none.
     pub spike_factor: f64,
+    /// Steps between two looks at loss and gradient norm, for each of which the host waits for the device; 0 looks at every
+    /// step where tensors are in main memory, elsewhere once a row of metrics. Several workers look at every step, and
+    /// everybody before a row, a validation and a checkpoint.
+    ///
+    /// Between looks the device itself leaves out a step whose loss or gradient is no number. The next look reports it,
+    /// without the first bad tensor; until then Adam's bias correction counts the step, and the moving average takes in
+    /// weights that did not change.
+    pub check_every: usize,
     /// Steps between two rows of metrics.
     pub log_every: usize,
     /// Steps between two validations; 0 validates at the end only.
@@ -226,6 +234,7 @@ impl Default for TrainSection {
             bptt: Bptt::Exact,
             max_skips: 3,
             spike_factor: 6.0,
+            check_every: 0,
             log_every: 10,
             val_every: 250,
             val_windows: 1000,

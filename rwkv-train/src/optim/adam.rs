@@ -34,8 +34,8 @@ pub struct Update {
     pub lr: f64,
     /// The weight decay of the parameters that decay.
     pub weight_decay: f64,
-    /// What the gradients are multiplied by, such as [`clip_factor`](super::clip_factor); 1 leaves them as they are.
-    pub clip: f64,
+    /// The largest norm of all gradients together: longer ones are shortened to it.
+    pub max_norm: f64,
 }
 
 /// Adam with bias correction, decoupled weight decay and a learning rate per group, over the parameters of a module by
@@ -67,10 +67,31 @@ impl<B: RwkvAutodiffBackend> Adam<B> {
     }
 
     /// One update; parameters without a gradient, or without a name, stay as they are to the last bit.
+    ///
+    /// `norm` is that of the gradients, such as [`global_norm`](super::global_norm). Where it is infinite or NaN, everything
+    /// stays as it is; that is decided where the tensors are, so the update is counted all the same, until
+    /// [`Self::leave_out`].
+    ///
+    /// # Shapes
+    /// - `norm`: `[1]`
+    ///
+    /// # Panics
+    /// When `norm` is not one number.
     #[must_use]
-    pub fn step<M: Module<B>>(&mut self, update: Update, module: M, grads: GradientsParams) -> M {
+    pub fn step<M: Module<B>>(
+        &mut self,
+        update: Update,
+        module: M,
+        grads: GradientsParams,
+        norm: Tensor<B::InnerBackend, 1>,
+    ) -> M {
         self.updates += 1;
-        module.map(&mut Step { adam: self, grads, update })
+        module.map(&mut Step { adam: self, grads, norm: norm.cast(DType::F32), update })
+    }
+
+    /// Counts an update less: one whose norm turned out to be no number.
+    pub fn leave_out(&mut self) {
+        self.updates = self.updates.saturating_sub(1);
     }
 
     /// Writes the moments as a safetensors file: `NAME.exp_avg` and `NAME.exp_avg_sq`, flat, in this library's layout
@@ -129,6 +150,7 @@ impl<B: RwkvAutodiffBackend> Adam<B> {
 struct Step<'a, B: AutodiffBackend> {
     adam: &'a mut Adam<B>,
     grads: GradientsParams,
+    norm: Tensor<B::InnerBackend, 1>,
     update: Update,
 }
 
@@ -149,11 +171,11 @@ impl<B: RwkvAutodiffBackend> ModuleMapper<B> for Step<'_, B> {
             beta_1,
             beta_2,
             epsilon,
-            clip: self.update.clip,
+            max_norm: self.update.max_norm,
             weight_decay: if groups.decays(&name, D) { self.update.weight_decay } else { 0.0 },
             updates: self.adam.updates,
         };
-        let [param, first, second] = adam(param, grad, first, second, &step);
+        let [param, first, second] = adam(param, grad, first, second, self.norm.clone(), &step);
         self.adam.moments.insert(name, [first, second]);
         let tensor = Tensor::<B, D>::from_inner(param.reshape(shape)).set_require_grad(trains);
         Param::from_mapped_value(id, tensor, mapper)

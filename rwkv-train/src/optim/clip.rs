@@ -1,4 +1,4 @@
-//! The length of all gradients together, and how much to shorten them.
+//! The length of all gradients together, by which [`Adam`](super::Adam) shortens them.
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
@@ -23,16 +23,6 @@ pub fn global_norm<B: RwkvAutodiffBackend, M: Module<B>>(
         return Tensor::zeros([1], device);
     }
     Tensor::cat(squares.terms, 0).sum().sqrt()
-}
-
-/// What gradients of this norm, a number, are multiplied by so that together they are no longer than `max_norm`:
-/// `min(1, max_norm/(‖g‖ + 10⁻⁶))`, as in PyTorch.
-///
-/// # Source
-/// Reference §4.2: global norm 1.0. Burn's own clipping is per tensor.
-#[must_use]
-pub fn clip_factor(norm: f64, max_norm: f64) -> f64 {
-    (max_norm / (norm + 1e-6)).min(1.0)
 }
 
 struct Squares<'a, B: RwkvAutodiffBackend> {

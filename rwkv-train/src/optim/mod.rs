@@ -6,6 +6,6 @@ mod ema;
 mod groups;
 
 pub use adam::{Adam, AdamConfig, Update};
-pub use clip::{clip_factor, global_norm};
+pub use clip::global_norm;
 pub use ema::Ema;
 pub use groups::Groups;

@@ -9,7 +9,7 @@ use rwkv_core::checkpoint;
 use rwkv_core::loss::{token_nll, training_loss, value};
 use rwkv_core::model::Rwkv;
 use rwkv_train::config::Stage;
-use rwkv_train::optim::{Adam, AdamConfig, Groups, Update, clip_factor, global_norm};
+use rwkv_train::optim::{Adam, AdamConfig, Groups, Update, global_norm};
 use safetensors::SafeTensors;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -98,9 +98,9 @@ fn ten_steps_of_adam_match_pytorch() {
         // Other learning-rate groups would be off by 3e-3, no clipping by 5e-2, no L2Wrap by 1e-4.
         assert!((got - want).abs() < 2e-5, "step {step}: {got}, expected {want}");
         let grads = GradientsParams::from_grads(loss.backward(), &model);
-        let clip = clip_factor(value(global_norm(&model, &grads, &device)), 1.0);
-        assert!(clip < 1.0, "the clip acts on this batch");
-        model = adam.step(Update { lr: 1e-3, weight_decay: 0.0, clip }, model, grads);
+        let norm = global_norm(&model, &grads, &device);
+        assert!(value(norm.clone()) > 1.0, "the clip acts on this batch");
+        model = adam.step(Update { lr: 1e-3, weight_decay: 0.0, max_norm: 1.0 }, model, grads, norm);
     }
 }
 
@@ -132,7 +132,7 @@ fn gradients_below_the_limit_are_left_alone_and_others_shortened_to_it() {
         let names = model.named_parameters();
         let before: HashMap<String, Vec<f64>> =
             names.iter().map(|(name, id)| (name.clone(), collect.found[&id.val()].clone())).collect();
-        let after = as_adam_takes_them(model, grads, clip_factor(norm, limit));
+        let after = as_adam_takes_them(model, grads, limit);
         assert_eq!(before.len(), after.len());
         if norm < limit {
             assert_eq!(before, after);
@@ -143,12 +143,13 @@ fn gradients_below_the_limit_are_left_alone_and_others_shortened_to_it() {
     }
 }
 
-/// The gradients that an update with this factor works with, by their parameters' names: without momentum, the first moments.
-fn as_adam_takes_them(model: Rwkv<B>, grads: GradientsParams, clip: f64) -> HashMap<String, Vec<f64>> {
+/// The gradients that an update with this limit works with, by their parameters' names: without momentum, the first moments.
+fn as_adam_takes_them(model: Rwkv<B>, grads: GradientsParams, max_norm: f64) -> HashMap<String, Vec<f64>> {
     let groups = Groups { layerwise_lr: true, stage: Stage::Main };
     let config = AdamConfig { beta_1: 0.0, beta_2: 0.99, epsilon: 1e-8, groups };
     let mut adam = Adam::new(config, model.named_parameters());
-    let _ = adam.step(Update { lr: 1e-3, weight_decay: 0.0, clip }, model, grads);
+    let norm = global_norm(&model, &grads, &Default::default());
+    let _ = adam.step(Update { lr: 1e-3, weight_decay: 0.0, max_norm }, model, grads, norm);
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("optimizer.safetensors");
     adam.save(&path).expect("writes");

@@ -15,6 +15,8 @@ mod golden;
 #[cfg(feature = "flex")]
 mod instructions;
 #[cfg(feature = "flex")]
+mod looks;
+#[cfg(feature = "flex")]
 mod mixers;
 #[cfg(all(feature = "flex", feature = "collective"))]
 mod parallel;

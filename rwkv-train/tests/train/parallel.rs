@@ -1,21 +1,17 @@
 //! Several workers as threads of one process, and what needs no process at all.
 
 use crate::support;
-use crate::support::{B, bits, gradients, largest_difference, model, relative_error, train, values};
+use crate::support::{
+    B, alone_in_this_process, bits, gradients, largest_difference, model, relative_error, train, values,
+};
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 use rwkv_train::error::{Error as TrainError, Result};
 use rwkv_train::parallel::{self, Error, Nodes, PATIENCE, Worker, run};
-use std::sync::{Barrier, Mutex, MutexGuard, PoisonError};
+use std::sync::{Barrier, Mutex};
 use std::time::Duration;
-
-/// Burn has room for one group in a process.
-fn alone_in_this_process() -> MutexGuard<'static, ()> {
-    static ONE: Mutex<()> = Mutex::new(());
-    ONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 fn threads(count: usize, patience: Duration) -> Vec<Worker> {
     parallel::workers::<B>(&vec![Default::default(); count], None, patience).expect("no other group")

@@ -21,18 +21,18 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-type B = Autodiff<Flex>;
+pub(crate) type B = Autodiff<Flex>;
 
 const TEXT: &str = "She sells sea shells on the sea shore; the shells that she sells are sea shells for sure.\n";
 const BASE: &str = "[model]\nn_layer = 2\nn_embd = 16\n[train]\nsteps = 6\nbatch_size = 2\nctx_len = 12\nlr_init = 5e-3\n\
                     warmup_steps = 2\nlog_every = 1\nval_every = 3\nval_windows = 5\n";
 
-fn tokenizer() -> AnyTokenizer {
+pub(crate) fn tokenizer() -> AnyTokenizer {
     CharTokenizer::from_text(TEXT).into()
 }
 
 /// [`BASE`] with keys changed: `section.key = value` lines.
-fn config(changes: &str) -> RunConfig {
+pub(crate) fn config(changes: &str) -> RunConfig {
     let mut table: toml::Table = toml::from_str(BASE).expect("valid");
     for line in changes.lines() {
         let changed: toml::Table = toml::from_str(line).expect("a line of TOML");
@@ -45,7 +45,7 @@ fn config(changes: &str) -> RunConfig {
     RunConfig::from_toml(&table.to_string()).expect("valid")
 }
 
-fn dataset(config: &RunConfig) -> Dataset {
+pub(crate) fn dataset(config: &RunConfig) -> Dataset {
     let tokens = tokenizer().encode(&TEXT.repeat(8)).expect("own text");
     let newline = tokenizer().encode("\n").expect("own text")[0];
     let options = WindowOptions {
@@ -58,7 +58,7 @@ fn dataset(config: &RunConfig) -> Dataset {
         .expect("long enough")
 }
 
-fn fresh(config: &RunConfig) -> Rwkv<B> {
+pub(crate) fn fresh(config: &RunConfig) -> Rwkv<B> {
     Rwkv::new(&config.model_config(tokenizer().vocab_size()), config.train.seed, &Default::default())
 }
 
@@ -67,7 +67,7 @@ fn trainer(config: &RunConfig) -> Trainer<B> {
 }
 
 /// What of a row of metrics does not depend on the clock: step, losses, rate, norm, tokens, and whether there is an MFU.
-type Row = (usize, f64, Option<f64>, f64, f64, u64, bool);
+pub(crate) type Row = (usize, f64, Option<f64>, f64, f64, u64, bool);
 
 /// All that a run does.
 #[derive(Debug, Default, PartialEq)]
@@ -97,7 +97,7 @@ impl Observer<B> for Seen {
 }
 
 /// The numbers of a model, by name, through a file.
-fn weights<C: burn::tensor::backend::Backend>(model: &Rwkv<C>) -> BTreeMap<String, Vec<f32>> {
+pub(crate) fn weights<C: burn::tensor::backend::Backend>(model: &Rwkv<C>) -> BTreeMap<String, Vec<f32>> {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("model.safetensors");
     let plain = model.clone().remove_lora();
@@ -203,6 +203,7 @@ fn largest_difference(got: &BTreeMap<String, Vec<f32>>, want: &BTreeMap<String, 
 /// One step of eight samples: at once, in two and four micro-batches, on two and four workers, and both.
 #[test]
 fn one_batch_many_micro_batches_and_many_workers_make_the_same_step() {
+    let _one = crate::support::alone_in_this_process();
     let step = |batch_size: usize, accumulate: usize, workers: usize| {
         let config = config(&format!(
             "train.steps = 1\ntrain.warmup_steps = 0\ntrain.batch_size = {batch_size}\ntrain.accumulate = {accumulate}\n\

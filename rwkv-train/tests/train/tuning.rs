@@ -9,14 +9,14 @@ use rwkv_core::chat::Format;
 use rwkv_core::checkpoint::{self, Checkpoint};
 use rwkv_core::config::RwkvConfig;
 use rwkv_core::generate::prefill;
-use rwkv_core::loss::{token_nll, value};
+use rwkv_core::loss::token_nll;
 use rwkv_core::model::{Lora, LoraConfig, NoHook, Restarts, Rwkv};
 use rwkv_core::state::{InitialState, State};
 use rwkv_core::tokenizer::{CharTokenizer, Tokenizer};
 use rwkv_train::config::Stage;
 use rwkv_train::data::instructions::{Example, Examples, Instructions, Template, Tokens, Turn};
 use rwkv_train::data::{Batch, Samples};
-use rwkv_train::optim::{Adam, AdamConfig, Groups, Update, clip_factor, global_norm};
+use rwkv_train::optim::{Adam, AdamConfig, Groups, Update, global_norm};
 use std::sync::{Arc, LazyLock};
 
 type B = Autodiff<Flex>;
@@ -106,10 +106,10 @@ fn train<M: AutodiffModule<B>>(
     for step in 0..steps {
         let batch = rows.batch(step * batch_size as u64, batch_size);
         let grads = GradientsParams::from_grads(loss(&trained, &batch).backward(), &trained);
-        let clip = clip_factor(value(global_norm(&trained, &grads, &Default::default())), 1.0);
+        let norm = global_norm(&trained, &grads, &Default::default());
         let (done, left) = ((step + 1) as f64, (steps - step) as f64);
         let lr = lr * (done / 20.0).min(1.0) * (3.0 * left / steps as f64).min(1.0);
-        trained = adam.step(Update { lr, weight_decay: 0.0, clip }, trained, grads);
+        trained = adam.step(Update { lr, weight_decay: 0.0, max_norm: 1.0 }, trained, grads, norm);
     }
     trained
 }

@@ -203,7 +203,7 @@ impl<B: RwkvBackend> Attention<B> {
             }
             let everywhere = |x: Tensor<B, 4, Bool>| x.expand([batch, self.n_head, time, slots - 1 + time]);
             // On GPUs Burn 0.21 may take fused kernels whose causal mask does not know of slots before the queries.
-            match (B::PACKS_WEIGHTS, time) {
+            match (B::IN_MAIN_MEMORY, time) {
                 (true, _) => attention(q, keys, values, Some(everywhere(hidden)), None, options),
                 (false, 1) => attend_once(q, keys, values, hidden),
                 (false, _) => attention_fallback(q, keys, values, Some(everywhere(hidden)), None, options),

@@ -13,30 +13,37 @@ pub(in crate::ops) fn step<B: CpuBackend>(
     grad: FloatTensor<B>,
     first: FloatTensor<B>,
     second: FloatTensor<B>,
+    norm: FloatTensor<B>,
     step: &AdamStep,
 ) -> [FloatTensor<B>; 3] {
     if param.dtype() == DType::F64 {
-        return super::portable::step::<B>(param, grad, first, second, step);
+        return super::portable::step::<B>(param, grad, first, second, norm, step);
     }
+    let norm = f64::from(read::<B>(norm).as_ref()[0]);
+    if !norm.is_finite() {
+        return [param, first, second];
+    }
+    let clip = (step.max_norm / (norm + 1e-6)).min(1.0) as f32;
     let (grad, mut state) = (read::<B>(grad), [param, first, second].map(Over::<B>::new));
     let elements = grad.as_ref().len();
     let [param, first, second] = state.each_mut().map(|state| state.parts(CHUNK).into_iter());
-    run(Update, elements, param.zip(first).zip(second).zip(grad.as_ref().chunks(CHUNK)), &Factors::from(step));
+    let tasks = param.zip(first).zip(second).zip(grad.as_ref().chunks(CHUNK));
+    run(Update, elements, tasks, &(clip, Factors::from(step)));
     state.map(Over::into_tensor)
 }
 
 /// The chunks of the parameter and its moments, which become the new ones, and those of the gradient.
 type Task<'a> = (((Rewritten<'a>, Rewritten<'a>), Rewritten<'a>), &'a [f32]);
 
-kernel!(Update = update<'a>(Factors, Task<'a>));
+kernel!(Update = update<'a>((f32, Factors), Task<'a>));
 
 #[inline(always)]
-fn update(f: &Factors, (((param, first), second), grad): Task<'_>) {
+fn update((clip, f): &(f32, Factors), (((param, first), second), grad): Task<'_>) {
     let (param, first, second) = (param.take(), first.take(), second.take());
     let state = param.chunks_mut(LANES).zip(first.chunks_mut(LANES)).zip(second.chunks_mut(LANES));
     for (((param, first), second), grad) in state.zip(grad.chunks(LANES)) {
         let grad = load(grad);
-        let grad = map(|i| f.clip * grad[i]);
+        let grad = map(|i| clip * grad[i]);
         let (old, old_first, old_second) = (load(param), load(first), load(second));
         let moment = map(|i| f.beta_1 * old_first[i] + f.new_1 * grad[i]);
         let square = map(|i| f.beta_2 * old_second[i] + f.new_2 * grad[i] * grad[i]);

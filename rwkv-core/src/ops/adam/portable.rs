@@ -1,6 +1,8 @@
 //! Adam's update in plain tensor operations.
 
 use super::{AdamStep, Factors};
+use crate::ops::{cast, primitive, tensor};
+use burn::tensor::TensorMetadata;
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::FloatTensor;
 
@@ -11,14 +13,23 @@ pub fn step<B: Backend>(
     grad: FloatTensor<B>,
     first: FloatTensor<B>,
     second: FloatTensor<B>,
+    norm: FloatTensor<B>,
     step: &AdamStep,
 ) -> [FloatTensor<B>; 3] {
-    let Factors { clip, beta_1, beta_2, new_1, new_2, epsilon, keep, rate, scale } = step.into();
-    let times = |x: FloatTensor<B>, factor: f32| B::float_mul_scalar(x, factor.into());
-    let grad = times(grad, clip);
-    let first = B::float_add(times(first, beta_1), times(grad.clone(), new_1));
-    let second = B::float_add(times(second, beta_2), times(B::float_mul(grad.clone(), grad), new_2));
-    let below = B::float_add_scalar(times(B::float_sqrt(second.clone()), scale), epsilon.into());
-    let update = times(B::float_div(first.clone(), below), rate);
-    [B::float_sub(times(param, keep), update), first, second]
+    let Factors { max_norm, beta_1, beta_2, new_1, new_2, epsilon, keep, rate, scale } = step.into();
+    let (shape, norm) = (param.shape(), tensor::<B, 1>(cast::<B>(norm, grad.dtype())));
+    let flat = |x: FloatTensor<B>| tensor::<B, 1>(B::float_reshape(x, [shape.num_elements()].into()));
+    let [param, grad, first, second] = [param, grad, first, second].map(flat);
+    let clip = (norm.full_like(max_norm) / (norm.clone() + 1e-6)).clamp_max(1.0);
+    let grad = grad * clip;
+    let new_first = first.clone() * beta_1 + grad.clone() * new_1;
+    let new_second = second.clone() * beta_2 + grad.clone() * grad * new_2;
+    let update = new_first.clone() / (new_second.clone().sqrt() * scale + epsilon) * rate;
+    let new_param = param.clone() * keep - update;
+    // Chosen, not multiplied: zero times a number that is none is none.
+    let left_out = norm.is_finite().bool_not().expand([shape.num_elements()]);
+    [(param, new_param), (first, new_first), (second, new_second)].map(|(old, new)| {
+        let chosen = new.mask_where(left_out.clone(), old);
+        B::float_reshape(primitive(chosen), shape.clone())
+    })
 }

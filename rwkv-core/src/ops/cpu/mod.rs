@@ -23,7 +23,7 @@ use std::marker::PhantomData;
 /// The methods of [`RwkvBackend`](super::RwkvBackend) on a backend whose tensors are in main memory.
 macro_rules! cpu_operations {
     () => {
-        const PACKS_WEIGHTS: bool = true;
+        const IN_MAIN_MEMORY: bool = true;
 
         fn burst<T>(work: impl FnOnce() -> T) -> T {
             $crate::ops::cpu::threads::awake(work)
@@ -103,9 +103,10 @@ macro_rules! cpu_operations {
             grad: FloatTensor<Self>,
             first: FloatTensor<Self>,
             second: FloatTensor<Self>,
+            norm: FloatTensor<Self>,
             step: &$crate::ops::adam::AdamStep,
         ) -> [FloatTensor<Self>; 3] {
-            $crate::ops::adam::cpu::step::<Self>(param, grad, first, second, step)
+            $crate::ops::adam::cpu::step::<Self>(param, grad, first, second, norm, step)
         }
 
         fn sum_of_squares(x: FloatTensor<Self>) -> FloatTensor<Self> {

@@ -98,8 +98,9 @@ where
         grad: CubeTensor<R>,
         first: CubeTensor<R>,
         second: CubeTensor<R>,
+        norm: CubeTensor<R>,
         step: &AdamStep,
     ) -> [CubeTensor<R>; 3] {
-        adam::cube::step::<R, F, I, BT>(param, grad, first, second, step)
+        adam::cube::step::<R, F, I, BT>(param, grad, first, second, norm, step)
     }
 }

@@ -9,7 +9,7 @@ use burn_fusion::{Fusion, FusionBackend, FusionRuntime};
 use burn_ir::{CustomOpIr, HandleContainer, OperationIr, TensorIr};
 
 impl<B: FusionBackend + RwkvBackend> RwkvBackend for Fusion<B> {
-    const PACKS_WEIGHTS: bool = B::PACKS_WEIGHTS;
+    const IN_MAIN_MEMORY: bool = B::IN_MAIN_MEMORY;
 
     fn max_tensor_bytes(device: &Self::Device) -> usize {
         B::max_tensor_bytes(device)

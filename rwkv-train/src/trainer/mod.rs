@@ -1,24 +1,25 @@
 //! The training loop.
 
-use crate::backprop::{self, Backprop};
+mod step;
+
+use crate::backprop::Backprop;
 use crate::config::RunConfig;
-use crate::data::{Batch, Dataset, Samples};
+use crate::data::{Dataset, Samples};
 use crate::error::{Error, Result};
-use crate::events::{Event, Spikes};
+use crate::events::Event;
 use crate::finite;
 use crate::flops::Meter;
 use crate::metrics::Metrics;
-use crate::optim::{Adam, AdamConfig, Ema, Groups, Update, clip_factor, global_norm};
+use crate::optim::{Adam, AdamConfig, Ema, Groups};
 use crate::parallel::Worker;
+use crate::pending::Pending;
 use crate::progress::Progress;
-use crate::row::{Outcome, Row};
+use crate::row::Row;
 use crate::schedule::Schedule;
 use crate::timings::{Phase, Timings};
 use crate::trainee::Trainee;
 use crate::validate::{Validation, validate};
 use burn::module::AutodiffModule;
-use burn::optim::GradientsParams;
-use burn::tensor::Tensor;
 use rwkv_core::model::Rwkv;
 use rwkv_core::ops::RwkvAutodiffBackend;
 use rwkv_core::state::Fingerprint;
@@ -39,7 +40,8 @@ pub trait Observer<B: RwkvAutodiffBackend> {
         Ok(())
     }
 
-    /// Something happened that is no row of metrics.
+    /// Something happened that is no row of metrics: in this step, or since the last look at loss and gradient norm
+    /// ([`check_every`](crate::config::TrainSection::check_every)).
     ///
     /// # Errors
     /// Whatever should end the training.
@@ -218,8 +220,8 @@ impl<B: RwkvAutodiffBackend> Trainer<B> {
         let train = self.config.train.clone();
         let due = |every: usize, step: usize| step == train.steps || (every > 0 && step.is_multiple_of(every));
         let mut samples: Option<Arc<dyn Samples>> = None;
-        let spikes = Spikes::new(train.spike_factor);
-        let mut row = Row::default();
+        let check_every = self.check_every(worker.world());
+        let mut pending = Pending::new(&train);
         while self.progress.step < train.steps {
             let started = Instant::now();
             let ctx_len = self.config.shape_at(self.progress.step).1;
@@ -228,22 +230,30 @@ impl<B: RwkvAutodiffBackend> Trainer<B> {
                 None if self.dataset.train.ctx_len() == ctx_len => self.dataset.train.clone(),
                 None => self.dataset.train.with_ctx_len(ctx_len)?,
             };
-            let outcome = B::burst(|| self.train_step(from.as_ref(), worker, observer))?;
-            samples = Some(from);
-            if let Some(event) = outcome.loss.and_then(|loss| spikes.look(&mut self.progress, loss)) {
-                tell(worker, observer, &event)?;
-            }
-            row.add(&outcome, started.elapsed().as_secs_f64());
-            let step = self.progress.step;
+            let step = self.progress.step + 1;
             let (validates, mut saves) = (due(train.val_every, step), due(train.save_every, step));
+            let logs = due(train.log_every, step) || validates || saves;
+            let looks = logs || step.is_multiple_of(check_every);
+            B::burst(|| self.train_step(from.as_ref(), looks, &mut pending, worker, observer))?;
+            samples = Some(from);
+            pending.row.seconds += started.elapsed().as_secs_f64();
             let stops = self.stop_asked(worker)?;
+            if stops && !looks {
+                // The checkpoint must know what came of every step, this one among them.
+                let started = Instant::now();
+                let outcomes = pending.look(worker)?;
+                self.settle(&outcomes, step, &mut pending, worker, observer)?;
+                pending.row.seconds += started.elapsed().as_secs_f64();
+            }
             saves |= stops;
-            if due(train.log_every, step) || validates || saves {
-                let mut metrics = self.metrics(std::mem::take(&mut row), outcome.lr, worker.world());
+            if logs || saves {
+                let mut metrics = self.metrics(std::mem::take(&mut pending.row), worker.world());
                 if validates {
                     let Validation { loss, score } = self.validate(train.val_windows);
                     if !loss.is_finite() {
-                        return Err(self.diverged(loss, &outcome, finite::ALL_FINITE.to_owned()));
+                        let (culprit, skipped) = (finite::ALL_FINITE.to_owned(), train.max_skips);
+                        let Metrics { lr, grad_norm, .. } = metrics;
+                        return Err(Error::Diverged { step, loss, lr, grad_norm, culprit, skipped });
                     }
                     metrics.val_loss = Some(loss);
                     metrics.val_accuracy = score.map(|score| score.accuracy());
@@ -270,7 +280,7 @@ impl<B: RwkvAutodiffBackend> Trainer<B> {
         Ok(Ended::Finished)
     }
 
-    fn metrics(&self, row: Row, lr: f64, world: usize) -> Metrics {
+    fn metrics(&self, row: Row, world: usize) -> Metrics {
         let step = self.progress.step;
         let tokens = self.config.tokens_before(step, world);
         let of_row = tokens - self.config.tokens_before(step - row.steps, world);
@@ -280,7 +290,7 @@ impl<B: RwkvAutodiffBackend> Trainer<B> {
             self.config.train.peak_flops.map(|peak| peak * world as f64),
         );
         let speed = of_row as f64 / row.seconds;
-        row.metrics(&self.progress, lr, tokens, speed, &meter)
+        row.metrics(&self.progress, tokens, speed, &meter)
     }
 
     /// Whether any worker was asked to stop.
@@ -288,97 +298,6 @@ impl<B: RwkvAutodiffBackend> Trainer<B> {
         let own = f64::from(u8::from(self.stop.load(Ordering::Relaxed)));
         Ok(worker.sum(&[own])?[0] > 0.0)
     }
-
-    /// One step of the schedule: an update, or none if loss or gradient are no numbers.
-    fn train_step(
-        &mut self,
-        samples: &dyn Samples,
-        worker: &mut Worker,
-        observer: &mut dyn Observer<B>,
-    ) -> Result<Outcome> {
-        let (step, train) = (self.progress.step, self.config.train.clone());
-        let started = Instant::now();
-        let batches = self.batches(samples, worker);
-        let weight: f64 = batches.iter().map(|(_, batch)| batch.weight()).sum();
-        let weight = worker.sum(&[weight])?[0];
-        self.timings.end::<B>(Phase::Data, started, &self.device);
-        let lr = self.schedule.lr(step);
-
-        let started = Instant::now();
-        let trainee = self.trainee.take().expect("the trainee is away only while the optimizer steps");
-        let mut grads = GradientsParams::new();
-        let mut loss: Option<Tensor<B::InnerBackend, 1>> = None;
-        for (first, batch) in &batches {
-            let samples = *first..first + batch.size() as u64;
-            // A step whose targets all weigh nothing learns nothing.
-            let scale = if weight > 0.0 { 1.0 / weight } else { 0.0 };
-            let (of_batch, more) = self.backprop.gradients(&trainee, batch, samples, scale);
-            backprop::add(&trainee, &mut grads, more);
-            loss = Some(match loss {
-                None => of_batch,
-                Some(sum) => sum + of_batch,
-            });
-        }
-        self.timings.end::<B>(Phase::Backprop, started, &self.device);
-
-        let started = Instant::now();
-        let loss = loss.expect("accumulate is positive, validated");
-        let reduced = worker.sum_gradients(&trainee, grads).and_then(|grads| {
-            let norm = global_norm(&trainee, &grads, &self.device).cast(loss.dtype());
-            // Both at once: for them a step waits for the device, and for nothing else if it works alone.
-            let numbers: Vec<f64> = Tensor::cat(vec![loss, norm], 0).into_data().iter().collect();
-            Ok((grads, worker.sum(&numbers[..1])?[0], numbers[1]))
-        });
-        let (grads, loss, grad_norm) = match reduced {
-            Ok(reduced) => reduced,
-            Err(error) => {
-                // The weights are those of the step before, whole: good for a checkpoint.
-                self.trainee = Some(trainee);
-                return Err(error.into());
-            }
-        };
-        self.progress.step += 1;
-        if loss.is_finite() && grad_norm.is_finite() {
-            let (weight_decay, clip) = (self.config.weight_decay(step), clip_factor(grad_norm, train.grad_clip));
-            let trainee = self.optimizer.step(Update { lr, weight_decay, clip }, trainee, grads);
-            self.ema = self.ema.take().map(|ema| ema.update(&trainee));
-            self.trainee = Some(trainee);
-            self.progress.skipped = 0;
-            self.timings.end::<B>(Phase::Optimizer, started, &self.device);
-            return Ok(Outcome { loss: Some(loss), grad_norm, lr });
-        }
-        let culprit = finite::first_bad(&trainee, &grads, batches.first().map(|(_, batch)| batch));
-        self.trainee = Some(trainee);
-        self.progress.skipped += 1;
-        let outcome = Outcome { loss: None, grad_norm, lr };
-        if self.progress.skipped > train.max_skips {
-            return Err(self.diverged(loss, &outcome, culprit));
-        }
-        let event = Event::Skipped { step: self.progress.step, loss, grad_norm, lr, culprit };
-        tell(worker, observer, &event)?;
-        Ok(outcome)
-    }
-
-    /// This worker's micro-batches of the step at hand, with the numbers of their first samples.
-    fn batches(&self, samples: &dyn Samples, worker: &Worker) -> Vec<(u64, Batch)> {
-        let (step, world) = (self.progress.step, worker.world());
-        let batch_size = self.config.shape_at(step).0;
-        let first = self.config.samples_before(step, world);
-        let micro = |i: usize| {
-            let first = first + ((i * world + worker.rank()) * batch_size) as u64;
-            (first, samples.batch(first, batch_size))
-        };
-        (0..self.config.train.accumulate).map(micro).collect()
-    }
-
-    fn diverged(&self, loss: f64, outcome: &Outcome, culprit: String) -> Error {
-        let Outcome { grad_norm, lr, .. } = *outcome;
-        Error::Diverged { step: self.progress.step, loss, lr, grad_norm, culprit, skipped: self.config.train.max_skips }
-    }
-}
-
-fn tell<B: RwkvAutodiffBackend>(worker: &Worker, observer: &mut dyn Observer<B>, event: &Event) -> Result<()> {
-    if worker.rank() == 0 { observer.on_event(event) } else { Ok(()) }
 }
 
 /// The optimizer's numbers in a configuration.
