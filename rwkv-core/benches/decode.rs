@@ -1,6 +1,7 @@
-//! One token with packed weights on a CPU: as one operation, which is what `step` does, and as separate ones.
+//! One token as one operation, which is what `step` does, and as separate ones.
 //!
-//! `cargo bench --workspace --bench decode`. The bytes are those of the weights that a token must read.
+//! `cargo bench --workspace --bench decode`, on GPUs with `--features wgpu` or `cuda`. The bytes are those of the weights that
+//! a token must read.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use burn::module::{Module, ModuleMapper, Param};
@@ -13,7 +14,11 @@ use rwkv_core::config::RwkvConfig;
 use rwkv_core::model::{NoHook, Precision, Rwkv};
 use rwkv_core::ops::RwkvBackend;
 
-const PRECISIONS: [Precision; 3] = [Precision::F32, Precision::Bf16, Precision::Int8];
+const ON_CPU: [Precision; 3] = [Precision::F32, Precision::Bf16, Precision::Int8];
+#[cfg(feature = "wgpu")]
+const ON_WGPU: [Precision; 2] = [Precision::F32, Precision::F16];
+#[cfg(feature = "cuda")]
+const ON_CUDA: [Precision; 3] = [Precision::F32, Precision::F16, Precision::Bf16];
 
 fn main() {
     divan::main();
@@ -44,22 +49,27 @@ fn decode<B: RwkvBackend>(bencher: Bencher, precision: Precision, at_once: bool)
         Precision::F16 | Precision::Bf16 | Precision::Bf16Products => 2 * weights,
         Precision::Int8 => weights,
     };
-    bencher.counter(BytesCount::new(bytes)).bench_local(|| match at_once {
-        true => model.step(token.clone(), state.clone()),
-        false => model.step_hooked(token.clone(), state.clone(), &mut NoHook),
+    B::sync(&device).unwrap();
+    bencher.counter(BytesCount::new(bytes)).bench_local(|| {
+        let after = match at_once {
+            true => model.step(token.clone(), state.clone()),
+            false => model.step_hooked(token.clone(), state.clone(), &mut NoHook),
+        };
+        B::sync(&device).unwrap();
+        after
     });
 }
 
 macro_rules! on {
-    ($feature:literal, $name:ident, $backend:ty) => {
+    ($feature:literal, $name:ident, $backend:ty, $precisions:ident) => {
         #[cfg(feature = $feature)]
         mod $name {
             use super::*;
-            #[divan::bench(args = PRECISIONS, max_time = 5)]
+            #[divan::bench(args = $precisions, max_time = 5)]
             fn at_once(bencher: Bencher, precision: Precision) {
                 decode::<$backend>(bencher, precision, true);
             }
-            #[divan::bench(args = PRECISIONS, max_time = 5)]
+            #[divan::bench(args = $precisions, max_time = 5)]
             fn apart(bencher: Bencher, precision: Precision) {
                 decode::<$backend>(bencher, precision, false);
             }
@@ -67,5 +77,7 @@ macro_rules! on {
     };
 }
 
-on!("flex", flex, burn::backend::Flex);
-on!("ndarray", ndarray, burn::backend::NdArray<f32>);
+on!("flex", flex, burn::backend::Flex, ON_CPU);
+on!("ndarray", ndarray, burn::backend::NdArray<f32>, ON_CPU);
+on!("wgpu", wgpu, burn::backend::Wgpu, ON_WGPU);
+on!("cuda", cuda, burn::backend::Cuda, ON_CUDA);
