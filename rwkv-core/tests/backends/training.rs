@@ -115,7 +115,7 @@ fn only_what_asks_gets_a_gradient<B: RwkvBackend>(device: &B::Device) {
 fn squares_are_summed<B: RwkvBackend>(device: &B::Device) {
     let mut rng = StdRng::seed_from_u64(10);
     let dtypes: &[DType] = if B::IN_MAIN_MEMORY { &[DType::F32, DType::F64] } else { &[DType::F32] };
-    for (&dtype, n) in dtypes.iter().flat_map(|dtype| [1, 17, 20_011].map(|n| (dtype, n))) {
+    for (&dtype, n) in dtypes.iter().flat_map(|dtype| [1, 17, 20_011, 40_000].map(|n| (dtype, n))) {
         let at = &(device, dtype);
         let mut numbers = random(&mut rng, n);
         let exact = numbers.iter().map(|x| x * x).sum::<f64>();

@@ -4,7 +4,7 @@ use crate::ops::adam::AdamStep;
 use crate::ops::decode::{self, DecodeInputs, DecodeOutputs};
 use crate::ops::token_shift::TokenShiftGradients;
 use crate::ops::wkv::{self, WkvForward, WkvGradients, WkvInputs, WkvSaved};
-use crate::ops::{RwkvBackend, adam, cross_entropy, gate, layer_norm, squared_relu, token_shift};
+use crate::ops::{RwkvBackend, adam, cross_entropy, gate, layer_norm, squared_relu, sum_of_squares, token_shift};
 use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{BoolElement, CubeBackend, CubeRuntime, FloatElement, IntElement};
 
@@ -102,5 +102,9 @@ where
         step: &AdamStep,
     ) -> [CubeTensor<R>; 3] {
         adam::cube::step::<R, F, I, BT>(param, grad, first, second, norm, step)
+    }
+
+    fn sum_of_squares(x: CubeTensor<R>) -> CubeTensor<R> {
+        sum_of_squares::cube::squares(x)
     }
 }

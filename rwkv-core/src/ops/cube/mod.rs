@@ -20,6 +20,8 @@ use burn_cubecl::CubeRuntime;
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
+use cubecl::server::{MemoryLayout, MemoryLayoutDescriptor};
+use cubecl::zspace::metadata::Metadata;
 
 /// Rows that one unit of a kernel down the columns goes through.
 pub(super) const ROWS_PER_GROUP: usize = 32;
@@ -43,6 +45,23 @@ pub(super) fn empty<R: CubeRuntime>(like: &CubeTensor<R>, shape: impl Into<Shape
 /// An uninitialised tensor of the shape and dtype of `like`.
 pub(super) fn empty_like<R: CubeRuntime>(like: &CubeTensor<R>) -> CubeTensor<R> {
     empty(like, like.shape(), like.dtype)
+}
+
+/// Uninitialised tensors of these shapes on the device of `like`, side by side in one buffer: the host spends more time on
+/// asking for memory than on a launch. The buffer is held as long as any of them.
+pub(super) fn empty_together<R: CubeRuntime>(
+    like: &CubeTensor<R>,
+    shapes: impl IntoIterator<Item = Shape>,
+    dtype: DType,
+) -> Vec<CubeTensor<R>> {
+    let shapes: Vec<Shape> = shapes.into_iter().collect();
+    let described = shapes.iter().map(|shape| MemoryLayoutDescriptor::contiguous(shape.clone(), dtype.size()));
+    let layouts = like.client.empty_tensors(described.collect());
+    let tensor = |(layout, shape): (MemoryLayout, Shape)| {
+        let metadata = Metadata::new(shape, layout.strides);
+        CubeTensor::new(like.client.clone(), layout.memory, metadata, like.device.clone(), dtype)
+    };
+    layouts.into_iter().zip(shapes).map(tensor).collect()
 }
 
 /// How many elements a unit loads at once from a tensor like this one, in which vectors must not straddle a multiple of

@@ -2,6 +2,8 @@
 
 #[cfg(feature = "cpu")]
 pub(super) mod cpu;
+#[cfg(feature = "cube")]
+pub(super) mod cube;
 pub mod portable;
 
 use super::{RwkvBackend, primitive, tensor};
@@ -14,7 +16,7 @@ use burn::tensor::Tensor;
 /// - returns `[1]`
 ///
 /// # Cost
-/// Two floating-point operations an element, which is read once on CPUs.
+/// Two floating-point operations an element, which is read once.
 ///
 /// # Example
 /// ```

@@ -13,32 +13,24 @@
 //! launch to the next is `f32`, whatever the weights are.
 
 mod kernels;
+mod product;
 
 use super::{DecodeBlock, DecodeInputs, DecodeMatrix, DecodeOutputs};
-use crate::ops::cube::{NARROWEST_PLANE, empty, fold, vector_size};
+use crate::ops::cube::{empty, empty_together, fold};
 use burn::tensor::ops::FloatTensorOps;
-use burn::tensor::{DType, TensorMetadata};
+use burn::tensor::{DType, Shape, TensorMetadata};
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{BoolElement, CubeBackend, CubeRuntime, FloatElement, IntElement};
 use cubecl::prelude::*;
-use kernels::Cut;
-
-/// Units of a cube.
-const UNITS: usize = 256;
-
-/// Cubes that a product is to have at least: enough for every multiprocessor of a large GPU.
-const CUBES_WANTED: usize = 256;
-
-/// Fewer vectors of columns beside each other would be less than memory hands out at once.
-const LEAST_LANES: usize = 4;
-
-/// More would leave too few groups to share the rows.
-const MOST_LANES: usize = 32;
+use product::Launch;
 
 /// Rows that are staged at a time for one matrix, and for three: with the sums they are to fit 16 KiB, which every device has.
 const TILE: usize = 512;
 const TILE_OF_THREE: usize = 128;
+
+/// Tensors that a launch takes, and one for their sizes; a device that takes fewer has no decoding step.
+const BINDINGS: u32 = 17;
 
 /// Nothing for a model that has other numbers than `f32` beside its matrices, or inner matrices in pieces.
 pub(in crate::ops) fn step<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolElement>(
@@ -50,22 +42,44 @@ pub(in crate::ops) fn step<R: CubeRuntime, F: FloatElement, I: IntElement, BT: B
     let blocks = blocks.collect::<Option<Vec<_>>>()?;
     let ln_out = numbers(ln_out)?;
     let DecodeMatrix::Tensors(head) = head else { return None };
-    let [mut x] = numbers([x])?;
-    let mut after = Vec::with_capacity(blocks.len());
-    for block in blocks {
-        let (att_x, memory, y) = attend(&x, &block, epsilon);
-        x = add(&x, &y, &block.att_output, None, 1.0);
-        let (ffn_x, hidden, gates) = widen(&x, &block, epsilon);
-        x = add(&x, &hidden, &block.ffn_value, Some(&gates), block.scale);
-        after.push([att_x, ffn_x, memory]);
+    let [x] = numbers([x])?;
+    if x.client.properties().hardware.max_bindings < BINDINGS {
+        return None;
+    }
+    let [batch, width] = x.shape().dims();
+    let [channels, hidden] = blocks.first()?.widths();
+    if blocks.iter().any(|block| block.widths() != [channels, hidden]) {
+        return None;
+    }
+    let of_block = || [vec![batch, width], vec![batch, width], vec![batch, 3, channels]].map(Shape::from);
+    let mut after = in_turn(empty_together(&x, blocks.iter().flat_map(|_| of_block()), DType::F32));
+    // What goes from one launch to the next: launches follow each other, so every block may write over the last one's.
+    let passed = [width, width, channels, hidden, width].map(|width| Shape::new([batch, width]));
+    let mut passed = in_turn(empty_together(&x, passed, DType::F32));
+    let [after_att, after_ffn, y, hidden, gates] = [passed(), passed(), passed(), passed(), passed()];
+    let (mut stream, mut state) = (&x, Vec::with_capacity(blocks.len()));
+    for block in &blocks {
+        let [att_x, ffn_x, memory] = [after(), after(), after()];
+        attend(stream, block, epsilon, [&att_x, &memory, &y]);
+        add(stream, &y, &block.att_output, None, 1.0, &after_att);
+        widen(&after_att, block, epsilon, [&ffn_x, &hidden, &gates]);
+        add(&after_att, &hidden, &block.ffn_value, Some(&gates), block.scale, &after_ffn);
+        stream = &after_ffn;
+        state.push([att_x, ffn_x, memory]);
     }
     let head = head.into_iter().map(into_contiguous);
-    let mut logits: Vec<_> = head.map(|piece| predict(&x, &ln_out, &piece, epsilon)).collect();
+    let mut logits: Vec<_> = head.map(|piece| predict(stream, &ln_out, &piece, epsilon)).collect();
     let logits = match logits.len() {
         1 => logits.remove(0),
         _ => CubeBackend::<R, F, I, BT>::float_cat(logits, 1),
     };
-    Some(DecodeOutputs { logits, state: after })
+    Some(DecodeOutputs { logits, state })
+}
+
+/// One tensor after the other.
+fn in_turn<R: CubeRuntime>(tensors: Vec<CubeTensor<R>>) -> impl FnMut() -> CubeTensor<R> {
+    let mut tensors = tensors.into_iter();
+    move || tensors.next().expect("a tensor for every shape")
 }
 
 /// A block's tensors, each in one piece: the numbers `f32`, the matrices of one dtype in each launch.
@@ -103,6 +117,11 @@ impl<R: CubeRuntime> Block<R> {
             scale: block.scale,
         })
     }
+
+    /// Channels of WKV and of the channel-mix's keys.
+    fn widths(&self) -> [usize; 2] {
+        [columns(&self.att[0]), columns(&self.ffn[0])]
+    }
 }
 
 /// A matrix that is one tensor.
@@ -126,61 +145,22 @@ fn numbers<R: CubeRuntime, const COUNT: usize>(tensors: [CubeTensor<R>; COUNT]) 
     tensors.iter().all(|tensor| tensor.dtype == DType::F32).then(|| tensors.map(into_contiguous))
 }
 
-/// A launch over the columns of matrices like this one.
-struct Launch {
-    vector: VectorSize,
-    cut: Cut,
-    units: CubeDim,
-}
-
-impl Launch {
-    /// Vectors divide `widths`, the columns of the matrices; `tile` rows are staged at a time.
-    fn new<R: CubeRuntime>(like: &CubeTensor<R>, widths: &[usize], batch: usize, tile: usize) -> Self {
-        let width = widths.iter().copied().fold(0, greatest_common_divisor);
-        let vector = vector_size(like, width);
-        let vectors = widths.iter().sum::<usize>() / vector;
-        let software = like.client.properties().hardware.plane_size_max < NARROWEST_PLANE;
-        let cubes_wanted = if software { 1 } else { CUBES_WANTED };
-        let mut lanes = LEAST_LANES;
-        while lanes < MOST_LANES && vectors / (2 * lanes) >= cubes_wanted {
-            lanes *= 2;
-        }
-        let cut = Cut { batch, lanes, groups: UNITS / lanes, tile };
-        Self { vector, cut, units: CubeDim::new_1d(UNITS as u32) }
-    }
-
-    /// Cubes for a matrix of so many columns.
-    fn cubes(&self, columns: usize) -> usize {
-        (columns / self.vector).div_ceil(self.cut.lanes)
-    }
-}
-
-fn greatest_common_divisor(a: usize, b: usize) -> usize {
-    if b == 0 { a } else { greatest_common_divisor(b, a % b) }
-}
-
 fn columns<R: CubeRuntime>(matrix: &CubeTensor<R>) -> usize {
     let [_, columns] = matrix.shape().dims();
     columns
 }
 
-/// The time-mix up to its output: the new `att_x` and WKV state, and `σ(r) ⊙ wkv`.
-fn attend<R: CubeRuntime>(
-    x: &CubeTensor<R>,
-    block: &Block<R>,
-    epsilon: f32,
-) -> (CubeTensor<R>, CubeTensor<R>, CubeTensor<R>) {
-    let [batch, width] = x.shape().dims();
+/// The time-mix up to its output, into `to`: the new `att_x` and WKV state, and `σ(r) ⊙ wkv`.
+fn attend<R: CubeRuntime>(x: &CubeTensor<R>, block: &Block<R>, epsilon: f32, to: [&CubeTensor<R>; 3]) {
+    let [batch, _] = x.shape().dims();
     let channels = columns(&block.att[0]);
     let launch = Launch::new(&block.att[0], &[channels], batch, TILE_OF_THREE);
-    let outputs = [vec![batch, width], vec![batch, 3, channels], vec![batch, channels]];
-    let outputs = outputs.map(|shape| empty(x, shape, DType::F32));
-    let [to_last, to_memory, y] = outputs.clone().map(CubeTensor::into_tensor_arg);
-    let [last, _, memory] = argument(&block.state);
-    let [norm_weight, norm_bias] = argument(&block.ln1);
-    let [mu_k, mu_v, mu_r] = argument(&block.att_mix);
-    let [w_k, w_v, w_r] = argument(&block.att);
-    let [time_decay, time_first] = argument(&block.time);
+    let [to_last, to_memory, y] = argument(to);
+    let [last, _, memory] = argument(block.state.each_ref());
+    let [norm_weight, norm_bias] = argument(block.ln1.each_ref());
+    let [mu_k, mu_v, mu_r] = argument(block.att_mix.each_ref());
+    let [w_k, w_v, w_r] = argument(block.att.each_ref());
+    let [time_decay, time_first] = argument(block.time.each_ref());
     kernels::attend::launch::<R>(
         &x.client,
         fold(launch.cubes(channels)),
@@ -206,21 +186,19 @@ fn attend<R: CubeRuntime>(
         launch.cut,
         block.att[0].dtype.into(),
     );
-    let [att_x, memory, y] = outputs;
-    (att_x, memory, y)
 }
 
-/// The stream after a product was added to it, times `scale`.
+/// The stream after a product was added to it, times `scale`, into `to`.
 fn add<R: CubeRuntime>(
     x: &CubeTensor<R>,
     h: &CubeTensor<R>,
     weight: &CubeTensor<R>,
     gates: Option<&CubeTensor<R>>,
     scale: f32,
-) -> CubeTensor<R> {
+    to: &CubeTensor<R>,
+) {
     let [batch, width] = x.shape().dims();
     let launch = Launch::new(weight, &[width], batch, TILE);
-    let out = empty(x, [batch, width], DType::F32);
     kernels::add::launch::<R>(
         &x.client,
         fold(launch.cubes(width)),
@@ -231,30 +209,24 @@ fn add<R: CubeRuntime>(
         weight.clone().into_tensor_arg(),
         // Kernel arguments cannot be left out; without gates the stream stands in.
         gates.unwrap_or(x).clone().into_tensor_arg(),
-        out.clone().into_tensor_arg(),
+        to.clone().into_tensor_arg(),
         scale,
         gates.is_some(),
         launch.cut,
         weight.dtype.into(),
     );
-    out
 }
 
-/// The channel-mix up to its values: the new `ffn_x`, the squared keys and the gates.
-fn widen<R: CubeRuntime>(
-    x: &CubeTensor<R>,
-    block: &Block<R>,
-    epsilon: f32,
-) -> (CubeTensor<R>, CubeTensor<R>, CubeTensor<R>) {
+/// The channel-mix up to its values, into `to`: the new `ffn_x`, the squared keys and the gates.
+fn widen<R: CubeRuntime>(x: &CubeTensor<R>, block: &Block<R>, epsilon: f32, to: [&CubeTensor<R>; 3]) {
     let [batch, width] = x.shape().dims();
     let hidden = columns(&block.ffn[0]);
     let launch = Launch::new(&block.ffn[0], &[hidden, width], batch, TILE);
-    let outputs = [width, hidden, width].map(|width| empty(x, [batch, width], DType::F32));
-    let [to_last, to_hidden, to_gates] = outputs.clone().map(CubeTensor::into_tensor_arg);
-    let [_, last, _] = argument(&block.state);
-    let [norm_weight, norm_bias] = argument(&block.ln2);
-    let [mu_k, mu_r] = argument(&block.ffn_mix);
-    let [w_k, w_r] = argument(&block.ffn);
+    let [to_last, to_hidden, to_gates] = argument(to);
+    let [_, last, _] = argument(block.state.each_ref());
+    let [norm_weight, norm_bias] = argument(block.ln2.each_ref());
+    let [mu_k, mu_r] = argument(block.ffn_mix.each_ref());
+    let [w_k, w_r] = argument(block.ffn.each_ref());
     let key_cubes = launch.cubes(hidden);
     kernels::widen::launch::<R>(
         &x.client,
@@ -277,8 +249,6 @@ fn widen<R: CubeRuntime>(
         launch.cut,
         block.ffn[0].dtype.into(),
     );
-    let [ffn_x, hidden, gates] = outputs;
-    (ffn_x, hidden, gates)
 }
 
 /// The logits of a piece of the head.
@@ -292,7 +262,7 @@ fn predict<R: CubeRuntime>(
     let vocab = columns(weight);
     let launch = Launch::new(weight, &[vocab], batch, TILE);
     let logits = empty(x, [batch, vocab], DType::F32);
-    let [norm_weight, norm_bias] = argument(ln_out);
+    let [norm_weight, norm_bias] = argument(ln_out.each_ref());
     kernels::predict::launch::<R>(
         &x.client,
         fold(launch.cubes(vocab)),
@@ -310,6 +280,6 @@ fn predict<R: CubeRuntime>(
     logits
 }
 
-fn argument<R: CubeRuntime, const COUNT: usize>(tensors: &[CubeTensor<R>; COUNT]) -> [TensorArg<R>; COUNT] {
-    tensors.each_ref().map(|tensor| tensor.clone().into_tensor_arg())
+fn argument<R: CubeRuntime, const COUNT: usize>(tensors: [&CubeTensor<R>; COUNT]) -> [TensorArg<R>; COUNT] {
+    tensors.map(|tensor| tensor.clone().into_tensor_arg())
 }
