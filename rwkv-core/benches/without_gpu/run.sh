@@ -22,17 +22,19 @@ if [ ! -e "$cache/ready" ]; then
   touch "$cache/ready"
 fi
 cc -shared -fPIC -O1 -w -o "$cache/lib/libcuda.so" "$here/driver.c"
-export WITHOUT_GPU_PTX="$(mktemp -d)"
-trap 'rm -rf "$WITHOUT_GPU_PTX"' EXIT
+export WITHOUT_GPU_KERNELS="$(mktemp -d)"
+trap 'rm -rf "$WITHOUT_GPU_KERNELS"' EXIT
 status=0
 CUDA_PATH="$cuda" LD_LIBRARY_PATH="$cache/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}" "$@" || status=$?
+cd "$WITHOUT_GPU_KERNELS"
+[ -e launches ] || exit "$status"
 echo
-echo "kernel, registers, bytes spilled"
-for code in "$WITHOUT_GPU_PTX"/*.ptx; do
-  [ -e "$code" ] || break
-  "$cuda/bin/ptxas" --gpu-name sm_90a --verbose --output-file /dev/null "$code" 2>&1 | awk '
-    /Compiling entry function/ { split($0, name, "\x27") }
-    /spill stores/ { spilled = $5 }
-    /Used [0-9]+ registers/ { for (i = 1; i < NF; i++) if ($i == "Used") print name[2] ", " $(i + 1) ", " spilled }'
-done | sort -u
+echo "launches, registers, bytes spilled, kernel"
+while read -r number launches name; do
+  "$cuda/bin/ptxas" --gpu-name sm_90a --verbose --output-file /dev/null "$number.ptx" 2>&1 |
+    awk -v launches="$launches" -v name="$name" '
+      /spill stores/ { spilled = $5 }
+      /Used [0-9]+ registers/ { for (i = 1; i < NF; i++) if ($i == "Used") printf "%8d %4d %5d  %s\n", launches, $(i + 1), spilled, name }'
+done <launches | sort -rn
+echo "$(awk '{ sum += $2 } END { print sum }' launches) launches of $(wc -l <launches) kernels"
 exit "$status"

@@ -23,7 +23,7 @@
 //! | [`decode`] | one token through the whole of RWKV-4, with packed weights |
 //! | [`cross_entropy`](cross_entropy::cross_entropy) | `ln Σ e^{logits} − logit of the target`, with L2Wrap |
 //! | [`adam`](adam::adam) | one update of a parameter and its moments, or none where the gradients' norm is no number |
-//! | [`sum_of_squares`](sum_of_squares::sum_of_squares) | `Σ x²` |
+//! | [`sum_of_squares`](sum_of_squares::sum_of_squares) | `Σ x²` over many tensors |
 //! | [`head_loss`](head_loss::head_loss) | head and cross-entropy together, over some rows at a time |
 //! | [`with_auxiliary`](auxiliary::with_auxiliary) | its input; a second loss joins the gradients |
 
@@ -214,8 +214,8 @@ pub trait RwkvBackend: Backend {
     }
 
     /// The operation of [`sum_of_squares::sum_of_squares`]. Not differentiable.
-    fn sum_of_squares(x: FloatTensor<Self>) -> FloatTensor<Self> {
-        sum_of_squares::portable::sum::<Self>(x)
+    fn sum_of_squares(tensors: Vec<FloatTensor<Self>>) -> FloatTensor<Self> {
+        sum_of_squares::portable::sum::<Self>(tensors)
     }
 
     /// The operation of [`head_loss::head_loss`]. Its body is the same on every backend; with autodiff it brings its

@@ -119,13 +119,18 @@ fn squares_are_summed<B: RwkvBackend>(device: &B::Device) {
         let at = &(device, dtype);
         let mut numbers = random(&mut rng, n);
         let exact = numbers.iter().map(|x| x * x).sum::<f64>();
-        let sum = sum_of_squares(tensor::<B, 1>(&numbers, [n], at));
+        let row = |numbers: &[f64]| tensor::<B, 1>(numbers, [n], at).into_primitive().tensor();
+        let sum = sum_of_squares::<B>(vec![row(&numbers)]);
         assert_eq!((sum.dims(), sum.dtype()), ([1], dtype));
         assert_close(&format!("{n} squares"), &values(sum), &[exact], 1e-6);
-        let of_table = values(sum_of_squares(tensor::<B, 2>(&numbers, [n, 1], at)));
-        assert_close(&format!("{n} squares in a table"), &of_table, &[exact], 1e-6);
+        let table = tensor::<B, 2>(&numbers, [n, 1], at).into_primitive().tensor();
+        let of_three = sum_of_squares::<B>(vec![row(&numbers), table, row(&vec![0.5; n])]);
+        assert_eq!((of_three.dims(), of_three.dtype()), ([1], dtype));
+        let exact = 2.0 * exact + 0.25 * n as f64;
+        assert_close(&format!("three times {n} squares"), &values(of_three), &[exact], 1e-6);
         numbers[n / 2] = f64::NAN;
-        assert!(values(sum_of_squares(tensor::<B, 1>(&numbers, [n], at)))[0].is_nan(), "{n} numbers, one of them none");
+        let with_nan = values(sum_of_squares::<B>(vec![row(&vec![0.5; n]), row(&numbers)]));
+        assert!(with_nan[0].is_nan(), "{n} numbers, one of them none");
     }
 }
 

@@ -3,6 +3,7 @@
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
+use burn::tensor::ops::FloatTensor;
 use rwkv_core::ops::RwkvAutodiffBackend;
 use rwkv_core::ops::sum_of_squares::sum_of_squares;
 
@@ -17,23 +18,23 @@ pub fn global_norm<B: RwkvAutodiffBackend, M: Module<B>>(
     grads: &GradientsParams,
     device: &B::Device,
 ) -> Tensor<B::InnerBackend, 1> {
-    let mut squares = Squares::<B> { grads, terms: Vec::new() };
-    module.visit(&mut squares);
-    if squares.terms.is_empty() {
+    let mut all = Gradients::<B> { grads, found: Vec::new() };
+    module.visit(&mut all);
+    if all.found.is_empty() {
         return Tensor::zeros([1], device);
     }
-    Tensor::cat(squares.terms, 0).sum().sqrt()
+    sum_of_squares::<B::InnerBackend>(all.found).sqrt()
 }
 
-struct Squares<'a, B: RwkvAutodiffBackend> {
+struct Gradients<'a, B: RwkvAutodiffBackend> {
     grads: &'a GradientsParams,
-    terms: Vec<Tensor<B::InnerBackend, 1>>,
+    found: Vec<FloatTensor<B::InnerBackend>>,
 }
 
-impl<B: RwkvAutodiffBackend> ModuleVisitor<B> for Squares<'_, B> {
+impl<B: RwkvAutodiffBackend> ModuleVisitor<B> for Gradients<'_, B> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
         if let Some(grad) = self.grads.get::<B::InnerBackend, D>(param.id) {
-            self.terms.push(sum_of_squares(grad));
+            self.found.push(grad.into_primitive().tensor());
         }
     }
 }

@@ -109,8 +109,8 @@ macro_rules! cpu_operations {
             $crate::ops::adam::cpu::step::<Self>(param, grad, first, second, norm, step)
         }
 
-        fn sum_of_squares(x: FloatTensor<Self>) -> FloatTensor<Self> {
-            $crate::ops::sum_of_squares::cpu::squares::<Self>(x)
+        fn sum_of_squares(tensors: Vec<FloatTensor<Self>>) -> FloatTensor<Self> {
+            $crate::ops::sum_of_squares::cpu::squares::<Self>(tensors)
         }
 
         fn linear_forward(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {

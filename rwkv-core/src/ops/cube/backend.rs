@@ -104,7 +104,7 @@ where
         adam::cube::step::<R, F, I, BT>(param, grad, first, second, norm, step)
     }
 
-    fn sum_of_squares(x: CubeTensor<R>) -> CubeTensor<R> {
-        sum_of_squares::cube::squares(x)
+    fn sum_of_squares(tensors: Vec<CubeTensor<R>>) -> CubeTensor<R> {
+        sum_of_squares::cube::squares(tensors)
     }
 }

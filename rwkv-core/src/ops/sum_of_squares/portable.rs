@@ -6,9 +6,15 @@ use burn::tensor::backend::Backend;
 use burn::tensor::ops::FloatTensor;
 
 /// Default body of [`RwkvBackend::sum_of_squares`](crate::ops::RwkvBackend::sum_of_squares).
+///
+/// # Panics
+/// Without a tensor.
 #[must_use]
-pub fn sum<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
-    let inside = inner_dtype(x.dtype());
-    let x = cast::<B>(x, inside);
-    B::float_sum(B::float_mul(x.clone(), x))
+pub fn sum<B: Backend>(tensors: Vec<FloatTensor<B>>) -> FloatTensor<B> {
+    let sums = tensors.into_iter().map(|x| {
+        let inside = inner_dtype(x.dtype());
+        let x = cast::<B>(x, inside);
+        B::float_sum(B::float_mul(x.clone(), x))
+    });
+    sums.reduce(B::float_add).expect("at least one tensor")
 }

@@ -11,8 +11,7 @@ use super::TokenShiftGradients;
 use crate::ops::cube::columns::sum_groups;
 use crate::ops::cube::{ROWS_PER_GROUP, elements, empty, empty_like, vector_size};
 use crate::ops::inner_dtype;
-use burn::tensor::backend::Backend;
-use burn::tensor::ops::FloatTensor;
+use burn::tensor::ops::FloatTensorOps;
 use burn::tensor::{DType, TensorMetadata};
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
@@ -71,14 +70,10 @@ pub(in crate::ops) fn backward<R: CubeRuntime, F: FloatElement, I: IntElement, B
     let mut parts = passed.chunks(TOGETHER).map(|passed| gradients::<R, F, I, BT>(&x, &last, passed));
     let first = parts.next().expect("a gradient arrived");
     parts.fold(first, |sum, part| TokenShiftGradients {
-        x: add::<CubeBackend<R, F, I, BT>>(sum.x, part.x),
-        last: add::<CubeBackend<R, F, I, BT>>(sum.last, part.last),
+        x: CubeBackend::<R, F, I, BT>::float_add(sum.x, part.x),
+        last: CubeBackend::<R, F, I, BT>::float_add(sum.last, part.last),
         mu: sum.mu.into_iter().chain(part.mu).collect(),
     })
-}
-
-fn add<B: Backend>(a: FloatTensor<B>, b: FloatTensor<B>) -> FloatTensor<B> {
-    B::float_add(a, b)
 }
 
 fn gradients<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolElement>(
