@@ -19,7 +19,7 @@ pub enum Event {
         grad_norm: f64,
         /// The learning rate.
         lr: f64,
-        /// The first tensor with numbers that are none.
+        /// The first tensor with numbers that are none, or that it was looked for too late.
         culprit: String,
     },
     /// The loss is far above its moving mean.

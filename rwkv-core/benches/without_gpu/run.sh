@@ -22,19 +22,26 @@ if [ ! -e "$cache/ready" ]; then
   touch "$cache/ready"
 fi
 cc -shared -fPIC -O1 -w -o "$cache/lib/libcuda.so" "$here/driver.c"
-export WITHOUT_GPU_KERNELS="$(mktemp -d)"
+WITHOUT_GPU_KERNELS="$(mktemp -d)"
+export WITHOUT_GPU_KERNELS
 trap 'rm -rf "$WITHOUT_GPU_KERNELS"' EXIT
 status=0
 CUDA_PATH="$cuda" LD_LIBRARY_PATH="$cache/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}" "$@" || status=$?
 cd "$WITHOUT_GPU_KERNELS"
 [ -e launches ] || exit "$status"
-echo
-echo "launches, registers, bytes spilled, kernel"
 while read -r number launches name; do
-  "$cuda/bin/ptxas" --gpu-name sm_90a --verbose --output-file /dev/null "$number.ptx" 2>&1 |
+  if said="$("$cuda/bin/ptxas" --gpu-name sm_90a --verbose --output-file /dev/null "$number.ptx" 2>&1)"; then
     awk -v launches="$launches" -v name="$name" '
       /spill stores/ { spilled = $5 }
-      /Used [0-9]+ registers/ { for (i = 1; i < NF; i++) if ($i == "Used") printf "%8d %4d %5d  %s\n", launches, $(i + 1), spilled, name }'
-done <launches | sort -rn
+      /Used [0-9]+ registers/ { for (i = 1; i < NF; i++) if ($i == "Used") printf "%8d %4d %5d  %s\n", launches, $(i + 1), spilled, name }
+    ' <<<"$said" >>table
+  else
+    echo "$name: $said" >&2
+    status=1
+  fi
+done <launches
+echo
+echo "launches, registers, bytes spilled, kernel"
+sort -rn table
 echo "$(awk '{ sum += $2 } END { print sum }' launches) launches of $(wc -l <launches) kernels"
 exit "$status"

@@ -18,7 +18,8 @@ use burn::tensor::{DType, Int, Tensor};
 
 impl<B: RwkvBackend> Rwkv<B> {
     /// [`Self::step`] by the backend's [`RwkvBackend::decode_step`]. Nothing where it has none, for models with parts that
-    /// are not RWKV-4's, adapters, or, in main memory, weights that are not packed, and for more than [`MAX_BATCH`] sequences.
+    /// are not RWKV-4's or have adapters, and for more than [`MAX_BATCH`] sequences; in main memory also for weights that are not
+    /// packed and a stream that is halved.
     pub(super) fn step_at_once(&self, token: &Tensor<B, 1, Int>, state: &State<B>) -> Option<(Tensor<B, 2>, State<B>)> {
         let DecodeOutputs { logits, state } = B::decode_step(|| self.decode_inputs(token, state))?;
         let layer = |[att_x, ffn_x, memory]: [FloatTensor<B>; 3]| LayerState {
@@ -113,7 +114,7 @@ fn norm<B: Backend>(norm: &LayerNorm<B>) -> Option<[FloatTensor<B>; 2]> {
 mod tests {
     use super::*;
     use crate::config::RwkvConfig;
-    use crate::model::{LoraConfig, Mixers, Precision, TinyAttentionSettings};
+    use crate::model::{LoraConfig, Mixers, TinyAttentionSettings};
     use crate::ops::packed::{PackedMatrix, Packing};
     use burn::backend::Flex;
 
@@ -141,7 +142,7 @@ mod tests {
         let adapted = packed(&config).add_lora(&LoraConfig::default(), 0).expect("it fits");
         assert!(!at_once(&adapted, 1), "adapters");
         let mut halving = packed(&config);
-        halving.set_rescale_every(Precision::F16.rescale_every());
+        halving.set_rescale_every(2);
         assert!(!at_once(&halving, 1), "a stream that is halved");
         let other = Rwkv::<Flex>::new(&RwkvConfig { dim_att: 24, ..config.clone() }, 1, &Default::default());
         let token = Tensor::zeros([1], &other.device());

@@ -18,7 +18,8 @@ pub enum Precision {
     F32,
     /// 2 bytes a weight. On a device whose activations are `f16` too, the residual stream would overflow in deep models:
     /// the weights that feed it are divided by `2^⌊layer/6⌋`, and it is halved after every 6 layers. Layer norms undo that,
-    /// but for the ε in them. A key of the channel-mix above 256 still overflows when it is squared; `Bf16` has no such limit.
+    /// but for the ε in them. A key of the channel-mix above 256 still overflows when it is squared, save in a step of up to four
+    /// sequences, which keeps all between the matrices in `f32`; `Bf16` has no such limit.
     F16,
     /// 2 bytes a weight, with the range of `f32`: what published checkpoints are stored in.
     Bf16,

@@ -20,7 +20,7 @@
 //! | [`squared_relu`](squared_relu::squared_relu) | `max(x, 0)²` |
 //! | [`linear`](linear::linear) | `x·W` |
 //! | [`packed_linear`](packed::packed_linear) | `x·Wᵀ` for weights in `f32`, `bf16`, `f16` or `int8` |
-//! | [`decode`] | one token through the whole of RWKV-4, with packed weights |
+//! | [`decode`] | one token through the whole of RWKV-4 |
 //! | [`cross_entropy`](cross_entropy::cross_entropy) | `ln Σ e^{logits} − logit of the target`, with L2Wrap |
 //! | [`adam`](adam::adam) | one update of a parameter and its moments, or none where the gradients' norm is no number |
 //! | [`sum_of_squares`](sum_of_squares::sum_of_squares) | `Σ x²` over many tensors |
@@ -78,8 +78,8 @@ pub trait RwkvBackend: Backend {
         work()
     }
 
-    /// A token through the whole of RWKV-4 with packed weights, in one operation: logits and state as the operations below
-    /// give them, up to rounding. Nothing where the backend has no such operation, and `inputs` is then not called, or where
+    /// A token through the whole of RWKV-4 in one operation: logits and state as the operations below give them, up to
+    /// rounding. Weights are packed in main memory and tensors elsewhere. Nothing where the backend has no such operation, and `inputs` is then not called, or where
     /// `inputs` is nothing; see [`decode`].
     fn decode_step<'a>(_inputs: impl FnOnce() -> Option<DecodeInputs<'a, Self>>) -> Option<DecodeOutputs<Self>> {
         None

@@ -29,7 +29,7 @@ use std::time::Instant;
 
 /// What a caller may do while training goes on. Every method does nothing by default; an error ends the training.
 pub trait Observer<B: RwkvAutodiffBackend> {
-    /// After every step, counted from 1.
+    /// After every step, counted from 1; a GPU may still be at work on it.
     fn after_step(&mut self, _step: usize) {}
 
     /// A row of metrics is ready.
@@ -220,7 +220,7 @@ impl<B: RwkvAutodiffBackend> Trainer<B> {
         let train = self.config.train.clone();
         let due = |every: usize, step: usize| step == train.steps || (every > 0 && step.is_multiple_of(every));
         let mut samples: Option<Arc<dyn Samples>> = None;
-        let check_every = self.check_every(worker.world());
+        let check_every = step::looks_every(&train, worker.world(), B::IN_MAIN_MEMORY);
         let mut pending = Pending::new(&train);
         while self.progress.step < train.steps {
             let started = Instant::now();

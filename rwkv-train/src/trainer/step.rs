@@ -2,6 +2,7 @@
 
 use super::{Observer, Trainer};
 use crate::backprop;
+use crate::config::TrainSection;
 use crate::data::{Batch, Samples};
 use crate::error::Result;
 use crate::events::Event;
@@ -16,18 +17,18 @@ use burn::tensor::Tensor;
 use rwkv_core::ops::RwkvAutodiffBackend;
 use std::time::Instant;
 
-impl<B: RwkvAutodiffBackend> Trainer<B> {
-    /// Steps between two looks at loss and gradient norm.
-    pub(super) fn check_every(&self, world: usize) -> usize {
-        match self.config.train.check_every {
-            // Whether a loss is a number is known of all workers' losses together, and those meet on the host.
-            _ if world > 1 => 1,
-            0 if B::IN_MAIN_MEMORY => 1,
-            0 => self.config.train.log_every,
-            every => every,
-        }
+/// Steps between two looks at loss and gradient norm.
+pub(super) fn looks_every(train: &TrainSection, world: usize, in_main_memory: bool) -> usize {
+    match train.check_every {
+        // Whether a loss is a number is known of all workers' losses together, and those meet on the host.
+        _ if world > 1 => 1,
+        0 if in_main_memory => 1,
+        0 => train.log_every,
+        every => every,
     }
+}
 
+impl<B: RwkvAutodiffBackend> Trainer<B> {
     /// One step of the schedule: an update, or none if loss or gradient are no numbers. With `looks` they are looked at, and
     /// those of all steps that were not.
     pub(super) fn train_step(
@@ -134,5 +135,19 @@ fn tell<B: RwkvAutodiffBackend>(worker: &Worker, observer: &mut dyn Observer<B>,
     match event {
         Some(event) if worker.rank() == 0 => observer.on_event(event),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lone_gpu_is_asked_once_a_row() {
+        let train = |check_every| TrainSection { check_every, log_every: 10, ..TrainSection::default() };
+        assert_eq!(looks_every(&train(0), 1, false), 10);
+        assert_eq!(looks_every(&train(0), 1, true), 1);
+        assert_eq!([1, 4].map(|every| looks_every(&train(every), 1, true)), [1, 4]);
+        assert_eq!([0, 4].map(|every| looks_every(&train(every), 2, false)), [1, 1]);
     }
 }

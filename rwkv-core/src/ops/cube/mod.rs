@@ -1,7 +1,7 @@
 //! RWKV's operations on CubeCL backends (wgpu, CUDA): what the kernels share, and which operation has which kernels.
 //!
 //! A kernel is written once for every runtime; each operation keeps its own beside its other implementations, with its
-//! cost. Three shapes of launch serve all of them:
+//! cost. Three shapes of launch serve all but the decoding step, which has products of its own, and sums of squares:
 //!
 //! - **element-wise**: a unit takes a vector of neighbouring elements ([`elements`]);
 //! - **by row**: the units of a cube share a row and combine what they found in shared memory ([`rows`], `reduce.rs`);
@@ -48,7 +48,8 @@ pub(super) fn empty_like<R: CubeRuntime>(like: &CubeTensor<R>) -> CubeTensor<R> 
 }
 
 /// Uninitialised tensors of these shapes on the device of `like`, side by side in one buffer: the host spends more time on
-/// asking for memory than on a launch. The buffer is held as long as any of them.
+/// asking for memory than on a launch. The buffer is held as long as any of them. A launch may read one and write another,
+/// except where wgpu is built with exclusive memory (WebAssembly), which no feature of this crate asks for.
 pub(super) fn empty_together<R: CubeRuntime>(
     like: &CubeTensor<R>,
     shapes: impl IntoIterator<Item = Shape>,

@@ -2,7 +2,7 @@
 //!
 //! A token's arithmetic is small; what it costs is reading the weights. As separate operations a block is some thirty tensors
 //! and, on a CPU, seven parallel loops, which took as long as reading `int8` weights does; here the threads meet four times a
-//! block. On a GPU it is four launches a block instead of twenty-four.
+//! block. On a GPU, without kernel fusion, it is four launches a block instead of some twenty.
 
 #[cfg(feature = "cpu")]
 pub(super) mod cpu;

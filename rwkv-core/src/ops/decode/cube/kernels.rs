@@ -1,7 +1,7 @@
 //! The kernels of the decoding step, written once for every CubeCL runtime: products with what lies before and after them.
 //!
-//! What lies before, a layer norm and token shift, is so little that every cube computes all of it for itself, which is cheaper
-//! than a launch.
+//! What lies before, a layer norm and token shift, every cube computes for itself: its numbers are in the cache, and it saves a
+//! launch. For one sequence a unit loads some 180 of them beside 240 vectors of weights at a width of 5120 (counted, not timed).
 
 use super::product::{Cut, column_of, keeps, moments, multiply, normal, staged, total, zeros};
 use crate::ops::gate::cube::sigmoid;

@@ -13,10 +13,11 @@ use cubecl::prelude::*;
 /// Units of a cube.
 const UNITS: usize = 256;
 
-/// Cubes that a product is to have at least: enough for every multiprocessor of a large GPU.
+/// Cubes that a product aims at: enough for every multiprocessor of a large GPU.
 const CUBES_WANTED: usize = 256;
 
-/// Fewer vectors of columns beside each other would be less than memory hands out at once.
+/// Fewer vectors of columns beside each other, which would make more cubes of a narrow product, would be less than memory hands out
+/// at once.
 const LEAST_LANES: usize = 4;
 
 /// More would leave too few groups to share the rows.
@@ -50,8 +51,14 @@ pub(super) struct Launch {
 }
 
 impl Launch {
-    /// Vectors divide `widths`, the columns of the matrices; `tile` rows are staged at a time.
-    pub fn new<R: CubeRuntime>(like: &CubeTensor<R>, widths: &[usize], batch: usize, tile: usize) -> Self {
+    /// Vectors divide `widths`, the columns of the matrices of so many rows; at most `tile` rows are staged at a time.
+    pub fn new<R: CubeRuntime>(
+        like: &CubeTensor<R>,
+        widths: &[usize],
+        depth: usize,
+        batch: usize,
+        tile: usize,
+    ) -> Self {
         let width = widths.iter().copied().fold(0, greatest_common_divisor);
         let vector = vector_size(like, width);
         let vectors = widths.iter().sum::<usize>() / vector;
@@ -61,7 +68,10 @@ impl Launch {
         while lanes < MOST_LANES && vectors / (2 * lanes) >= cubes_wanted {
             lanes *= 2;
         }
-        let cut = Cut { batch, lanes, groups: UNITS / lanes, tile };
+        let groups = UNITS / lanes;
+        // As many rows at a time as leave few beyond the last.
+        let tile = depth.div_ceil(depth.div_ceil(tile)).next_multiple_of(groups);
+        let cut = Cut { batch, lanes, groups, tile };
         Self { vector, cut, units: CubeDim::new_1d(UNITS as u32) }
     }
 
