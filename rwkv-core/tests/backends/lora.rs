@@ -95,8 +95,12 @@ fn new_adapters_change_nothing<B: RwkvBackend>(device: &B::Device) {
     let model = base::<B>(device).add_lora(&config(), 7).expect("a plain model");
     let [forward, forward_last, step] = logits(&model, device);
     assert_eq!([&forward, &forward_last], [&plain[0], &plain[1]]);
-    // Where the step of a model without adapters is one operation, it adds up in another order.
-    assert_close("step", &step, &plain[2], 1e-5);
+    if B::IN_MAIN_MEMORY {
+        assert_eq!(step, plain[2]);
+    } else {
+        // There the step of a model without adapters is one operation, which adds up in another order.
+        assert_close("step", &step, &plain[2], 1e-5);
+    }
     assert_ne!(logits(&adapted::<B>(device), device), plain);
     let names: Vec<String> = model.named_parameters().into_iter().map(|(name, _)| name).collect();
     assert_eq!(names.iter().filter(|name| name.ends_with(".lora_a")).count(), 7 * 3 + 1);
