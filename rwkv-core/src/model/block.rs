@@ -71,14 +71,17 @@ impl<B: RwkvBackend> Block<B> {
     ///
     /// # Shapes
     /// - `x`: `[B, T, C]`
-    /// - `emb`: `[B, T, C]`, the embeddings, which a tiny attention reads
+    /// - `emb`: `[B, T, C]`, the embeddings; only a tiny attention reads them
     /// - `state`: the layer's state before `x`
     /// - `restarts`: where rows start anew, if any do
     /// - returns `[B, T, C]` and the state after it
+    ///
+    /// # Panics
+    /// When the block has a tiny attention and there is no `emb`.
     pub fn forward(
         &self,
         x: Tensor<B, 3>,
-        emb: &Tensor<B, 3>,
+        emb: Option<&Tensor<B, 3>>,
         state: LayerState<B>,
         layer: usize,
         restarts: Option<LayerRestarts<'_, B>>,
@@ -106,6 +109,7 @@ impl<B: RwkvBackend> Block<B> {
         let mut x = x + mixed;
         let mut memory = memory;
         if let (Some(tiny), Some(state)) = (&self.tiny, memory_of_tiny) {
+            let emb = emb.expect("a tiny attention reads the embeddings");
             let restarts = restarts.map(|restarts| restarts.rows(of_att, rows - of_att));
             let (carried, state) = tiny.forward(x.clone(), emb.clone(), state, restarts);
             x = x + hook.at(format_args!("blocks.{layer}.tiny"), carried);

@@ -69,14 +69,16 @@ impl<B: RwkvBackend> ChannelMix<B> {
         mut at: impl FnMut(&str, Tensor<B, 3>) -> Tensor<B, 3>,
     ) -> (Tensor<B, 3>, Tensor<B, 2>) {
         let mu = [&self.time_mix_k, &self.time_mix_r].map(Param::val);
+        // Now, so that `x` goes before the largest intermediates come.
+        let new_last = last_token(x.clone());
         let [x_k, x_r] = match &restarts {
-            None => token_shift(x.clone(), last, mu),
+            None => token_shift(x, last, mu),
             Some(restarts) => restarts.token_shift(&x, last, mu, restarts.fresh_ffn_x()),
         };
         let (x_k, x_r) = (at("shift_k", x_k), at("shift_r", x_r));
         let k = at("key", self.key.forward(x_k));
         let r = at("receptance", self.receptance.forward(x_r));
         let value = at("value", self.value.forward(squared_relu(k)));
-        (at("output", gate(r, value)), last_token(x))
+        (at("output", gate(r, value)), new_last)
     }
 }

@@ -21,7 +21,10 @@ impl<B: RwkvBackend> Rwkv<B> {
     /// are not RWKV-4's or have adapters, and for more than [`MAX_BATCH`] sequences; in main memory also for weights that are not
     /// packed and a stream that is halved.
     pub(super) fn step_at_once(&self, token: &Tensor<B, 1, Int>, state: &State<B>) -> Option<(Tensor<B, 2>, State<B>)> {
-        let DecodeOutputs { logits, state } = B::decode_step(|| self.decode_inputs(token, state))?;
+        if !B::has_decode_step(&token.device()) {
+            return None;
+        }
+        let DecodeOutputs { logits, state } = B::decode_step(self.decode_inputs(token, state)?)?;
         let layer = |[att_x, ffn_x, memory]: [FloatTensor<B>; 3]| LayerState {
             att_x: tensor(att_x),
             ffn_x: tensor(ffn_x),
@@ -38,11 +41,12 @@ impl<B: RwkvBackend> Rwkv<B> {
             return None;
         }
         let head = alone(self.head.as_ref()?)?;
-        let blocks = self.blocks.iter().enumerate().map(|(l, block)| {
+        let blocks = self.blocks.iter().zip(&state.layers).enumerate().map(|(l, (block, layer))| {
             if block.tiny.is_some() || block.shell() == Shell::GptNeoX {
                 return None;
             }
             let (att, ffn) = (block.att.rwkv4()?, block.ffn.rwkv4()?);
+            let LayerState { att_x, ffn_x, memory } = layer.clone();
             Some(DecodeBlock {
                 ln1: norm(&block.ln1)?,
                 ln2: norm(&block.ln2)?,
@@ -56,6 +60,9 @@ impl<B: RwkvBackend> Rwkv<B> {
                 ffn_receptance: alone(&ffn.receptance)?,
                 ffn_value: alone(&ffn.value)?,
                 scale: if halves_after(l, self.rescale_every) { 0.5 } else { 1.0 },
+                att_x: primitive(att_x),
+                ffn_x: primitive(ffn_x),
+                memory: primitive(memory),
             })
         });
         let blocks = blocks.collect::<Option<Vec<_>>>()?;
@@ -76,18 +83,7 @@ impl<B: RwkvBackend> Rwkv<B> {
             Some(ln0) => normalise(ln0, x),
             None => x,
         };
-        let of_layer = |layer: &LayerState<B>| {
-            let LayerState { att_x, ffn_x, memory } = layer.clone();
-            [primitive(att_x), primitive(ffn_x), primitive(memory)]
-        };
-        Some(DecodeInputs {
-            x: primitive(x),
-            state: state.layers.iter().map(of_layer).collect(),
-            blocks,
-            ln_out: norm(&self.ln_out)?,
-            head,
-            epsilon: LAYER_NORM_EPSILON,
-        })
+        Some(DecodeInputs { x: primitive(x), blocks, ln_out: norm(&self.ln_out)?, head, epsilon: LAYER_NORM_EPSILON })
     }
 }
 

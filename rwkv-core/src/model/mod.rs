@@ -310,11 +310,11 @@ impl<B: RwkvBackend> Rwkv<B> {
         assert!(time > 0, "the model needs at least one token");
         assert_eq!(state.batch(), batch, "the state's batch is not that of the tokens");
         assert_eq!(state.layers.len(), self.blocks.len(), "the state's layers are not those of the model");
-        let emb = self.embed(tokens, hook);
-        let mut x = emb.clone();
+        let mut x = self.embed(tokens, hook);
+        let emb = self.blocks.iter().any(|block| block.tiny.is_some()).then(|| x.clone());
         let mut layers = Vec::with_capacity(self.blocks.len());
         for (l, (block, layer)) in self.blocks.iter().zip(state.layers).enumerate() {
-            let (y, layer) = block.forward(x, &emb, layer, l, restarts.map(|restarts| restarts.layer(l)), hook);
+            let (y, layer) = block.forward(x, emb.as_ref(), layer, l, restarts.map(|restarts| restarts.layer(l)), hook);
             x = if precision::halves_after(l, self.rescale_every) { y * 0.5 } else { y };
             layers.push(layer);
         }

@@ -82,8 +82,10 @@ impl<B: RwkvBackend> TimeMix<B> {
         mut at: impl FnMut(&str, Tensor<B, 3>) -> Tensor<B, 3>,
     ) -> (Tensor<B, 3>, Tensor<B, 2>, Tensor<B, 3>) {
         let mu = [&self.time_mix_k, &self.time_mix_v, &self.time_mix_r].map(Param::val);
+        // Now, so that `x` goes before the largest intermediates come.
+        let new_last = last_token(x.clone());
         let [x_k, x_v, x_r] = match &restarts {
-            None => token_shift(x.clone(), last, mu),
+            None => token_shift(x, last, mu),
             Some(restarts) => restarts.token_shift(&x, last, mu, restarts.fresh_att_x()),
         };
         let (x_k, x_v, x_r) = (at("shift_k", x_k), at("shift_v", x_v), at("shift_r", x_r));
@@ -96,6 +98,6 @@ impl<B: RwkvBackend> TimeMix<B> {
             Some(restarts) => restarts.wkv(&decay, &first, &k, &v, state),
         };
         let y = at("wkv", y);
-        (at("output", self.output.forward(gate(r, y))), last_token(x), state)
+        (at("output", self.output.forward(gate(r, y))), new_last, state)
     }
 }

@@ -8,8 +8,8 @@
 //! - an **implementation per backend**: native CPU kernels for `Flex` and `NdArray` for all of them, CubeCL kernels for
 //!   wgpu and CUDA for all but the products, which are Burn's there.
 //!
-//! `Autodiff<B>` records the analytic backward pass of `B` (`autodiff.rs`); `Fusion<B>` forwards WKV to `B` and fuses the
-//! plain operations of the others.
+//! `Autodiff<B>` records the analytic backward pass of `B` (`autodiff.rs`); `Fusion<B>` forwards WKV and the
+//! decoding step to `B` (`fusion.rs`) and fuses the plain operations of the others.
 //!
 //! | operation | computes |
 //! |---|---|
@@ -36,6 +36,8 @@ pub mod cross_entropy;
 #[cfg(feature = "cube")]
 mod cube;
 pub mod decode;
+#[cfg(feature = "fusion")]
+mod fusion;
 pub mod gate;
 pub mod head_loss;
 pub mod layer_norm;
@@ -78,10 +80,16 @@ pub trait RwkvBackend: Backend {
         work()
     }
 
+    /// Whether the device has [`Self::decode_step`].
+    fn has_decode_step(_device: &Self::Device) -> bool {
+        false
+    }
+
     /// A token through the whole of RWKV-4 in one operation: logits and state as the operations below give them, up to
-    /// rounding. Weights are packed in main memory and tensors elsewhere. Nothing where the backend has no such operation, and `inputs` is then not called, or where
-    /// `inputs` is nothing; see [`decode`].
-    fn decode_step<'a>(_inputs: impl FnOnce() -> Option<DecodeInputs<'a, Self>>) -> Option<DecodeOutputs<Self>> {
+    /// rounding. Weights are packed in main memory and tensors elsewhere. Nothing where the backend has no such operation, or for
+    /// inputs that it does not take: in main memory weights that are not packed and streams that are rescaled, elsewhere what
+    /// does not [fit](DecodeInputs::fit_kernels); see [`decode`].
+    fn decode_step(_inputs: DecodeInputs<'_, Self>) -> Option<DecodeOutputs<Self>> {
         None
     }
 

@@ -23,16 +23,6 @@ fn configs() -> [RwkvConfig; 4] {
     ]
 }
 
-/// Whether the backend has the operation: it asks for its inputs.
-fn has_the_operation<B: RwkvBackend>() -> bool {
-    let mut asked = false;
-    let nothing = B::decode_step(|| {
-        asked = true;
-        None
-    });
-    asked && nothing.is_none()
-}
-
 fn numbers<B: RwkvBackend>(state: &State<B>) -> Vec<f64> {
     let of_layer = |layer: &LayerState<B>| {
         [values(layer.att_x.clone()), values(layer.ffn_x.clone()), averages_and_weights(layer)].concat()
@@ -109,7 +99,7 @@ fn the_steps_of_a_model_are_equal<B: RwkvBackend>(of: &str, model: &Rwkv<B>, tol
         }
         if !B::IN_MAIN_MEMORY {
             // Sums in another order: equal to the last bit would be the same operations twice.
-            let at_once = batch <= MAX_BATCH && has_the_operation::<B>();
+            let at_once = batch <= MAX_BATCH && B::has_decode_step(device);
             assert_eq!(other_bits > 0, at_once, "{of} × {batch}: at once for up to {MAX_BATCH} sequences");
         }
     }

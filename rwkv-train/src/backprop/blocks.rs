@@ -41,7 +41,7 @@ pub(super) fn pass<B: RwkvAutodiffBackend>(how: &Backprop, model: &Rwkv<B>, mut 
         let view = precision::of(block, how.precision);
         let restarts = restarts.as_ref().map(|restarts| restarts.layer(l));
         let emb = Tensor::<B, 3>::from_inner(emb.clone()).set_require_grad(block.tiny.is_some());
-        let (y, after) = view.forward(x.clone(), &emb, before.clone(), l, restarts, &mut stretch.dropout);
+        let (y, after) = view.forward(x.clone(), Some(&emb), before.clone(), l, restarts, &mut stretch.dropout);
         let objective = product(y, &to_x);
         let objective = match &stretch.adjoint {
             Some(adjoint) => objective + dot_layer(&after, &adjoint.layers[l]),
@@ -90,7 +90,7 @@ fn forward<B: RwkvAutodiffBackend>(
     for (l, (block, layer)) in model.blocks.iter().zip(&stretch.state.layers).enumerate() {
         inputs.push(x.clone());
         let restarts = restarts.as_ref().map(|restarts| restarts.layer(l));
-        let (y, after) = block.forward(x, &inputs[0], layer.clone(), l, restarts, &mut stretch.dropout);
+        let (y, after) = block.forward(x, Some(&inputs[0]), layer.clone(), l, restarts, &mut stretch.dropout);
         layers.push(after);
         x = y;
     }

@@ -1,13 +1,14 @@
 //! Loss and gradient norm, looked at after every step or once in some steps: the same run.
 
-use crate::recipe::{B, Row, config, dataset, fresh, tokenizer, weights};
+use crate::support::B;
+use crate::support::small_run::{Row, broken_at, config, dataset, fresh, row, tokenizer, weights};
 #[cfg(feature = "collective")]
-use crate::support;
+use crate::support::{self, small_run::Broken};
 use burn::module::AutodiffModule;
 use rwkv_core::provenance::Provenance;
 use rwkv_train::checkpoints;
 use rwkv_train::config::RunConfig;
-use rwkv_train::data::{Dataset, Sample, Samples};
+use rwkv_train::data::Dataset;
 use rwkv_train::error::{Error, Result};
 use rwkv_train::events::Event;
 use rwkv_train::metrics::Metrics;
@@ -17,45 +18,8 @@ use rwkv_train::progress::Progress;
 use rwkv_train::run_dir::RunDir;
 use rwkv_train::trainer::{Ended, Observer, Trainer};
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-
-/// Samples some of whose targets weigh what is no number, and with them loss and gradient.
-struct Broken {
-    whole: Arc<dyn Samples>,
-    broken: Range<u64>,
-}
-
-impl Samples for Broken {
-    fn ctx_len(&self) -> usize {
-        self.whole.ctx_len()
-    }
-
-    fn sample(&self, index: u64) -> Sample {
-        let weights = self.broken.contains(&index).then(|| vec![f32::NAN; self.ctx_len()]);
-        Sample { weights, ..self.whole.sample(index) }
-    }
-
-    fn with_ctx_len(&self, ctx_len: usize) -> Result<Arc<dyn Samples>> {
-        self.whole.with_ctx_len(ctx_len)
-    }
-
-    fn len(&self) -> usize {
-        self.whole.len()
-    }
-
-    fn in_order(&self, i: usize) -> Sample {
-        self.whole.in_order(i)
-    }
-}
-
-/// A run in which the steps `bad`, counted from 1, are broken.
-fn broken_at(config: &RunConfig, bad: Range<usize>) -> Dataset {
-    let Dataset { train, val } = dataset(config);
-    let first = |step: usize| config.samples_before(step - 1, 1);
-    Dataset { train: Arc::new(Broken { whole: train, broken: first(bad.start)..first(bad.end) }), val }
-}
 
 /// What a run tells. It is asked to stop in the step after `stops_after`, and saves if it has a folder.
 #[derive(Default)]
@@ -77,7 +41,7 @@ impl Observer<B> for Told {
 
     fn on_metrics(&mut self, m: &Metrics) -> Result<()> {
         assert!(m.tokens_per_second.is_finite() && m.seconds.is_some_and(|seconds| seconds > 0.0));
-        self.rows.push((m.step, m.loss, m.val_loss, m.lr, m.grad_norm, m.tokens, m.mfu.is_some()));
+        self.rows.push(row(m));
         Ok(())
     }
 

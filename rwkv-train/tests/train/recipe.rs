@@ -1,14 +1,14 @@
 //! Every key of the configuration changes what a run does, and samples are the same however they are dealt out.
 
-use burn::backend::{Autodiff, Flex};
+use crate::support::B;
+use crate::support::small_run::{Row, config, dataset, fresh, row, tokenizer, weights};
 use burn::module::AutodiffModule;
 use rwkv_core::checkpoint::{self, Checkpoint};
 use rwkv_core::model::Rwkv;
 use rwkv_core::provenance::Provenance;
-use rwkv_core::tokenizer::{AnyTokenizer, CharTokenizer, Tokenizer};
+use rwkv_core::tokenizer::Tokenizer;
 use rwkv_train::checkpoints;
 use rwkv_train::config::RunConfig;
-use rwkv_train::data::{Dataset, Tokens, WindowOptions};
 use rwkv_train::error::Result;
 use rwkv_train::events::Event;
 use rwkv_train::metrics::Metrics;
@@ -21,53 +21,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-pub(crate) type B = Autodiff<Flex>;
-
-const TEXT: &str = "She sells sea shells on the sea shore; the shells that she sells are sea shells for sure.\n";
-const BASE: &str = "[model]\nn_layer = 2\nn_embd = 16\n[train]\nsteps = 6\nbatch_size = 2\nctx_len = 12\nlr_init = 5e-3\n\
-                    warmup_steps = 2\nlog_every = 1\nval_every = 3\nval_windows = 5\n";
-
-pub(crate) fn tokenizer() -> AnyTokenizer {
-    CharTokenizer::from_text(TEXT).into()
-}
-
-/// [`BASE`] with keys changed: `section.key = value` lines.
-pub(crate) fn config(changes: &str) -> RunConfig {
-    let mut table: toml::Table = toml::from_str(BASE).expect("valid");
-    for line in changes.lines() {
-        let changed: toml::Table = toml::from_str(line).expect("a line of TOML");
-        for (section, keys) in changed {
-            let toml::Value::Table(keys) = keys else { panic!("{line}") };
-            let whole = table.entry(section).or_insert_with(|| toml::Table::new().into());
-            whole.as_table_mut().expect("a section").extend(keys);
-        }
-    }
-    RunConfig::from_toml(&table.to_string()).expect("valid")
-}
-
-pub(crate) fn dataset(config: &RunConfig) -> Dataset {
-    let tokens = tokenizer().encode(&TEXT.repeat(8)).expect("own text");
-    let newline = tokenizer().encode("\n").expect("own text")[0];
-    let options = WindowOptions {
-        ctx_len: config.train.ctx_len,
-        order: config.data.order,
-        document_reset: config.data.document_reset,
-        seed: config.train.seed,
-    };
-    Dataset::split(Tokens::from(tokens).with_end_of_document(newline), config.data.val_fraction, options)
-        .expect("long enough")
-}
-
-pub(crate) fn fresh(config: &RunConfig) -> Rwkv<B> {
-    Rwkv::new(&config.model_config(tokenizer().vocab_size()), config.train.seed, &Default::default())
-}
-
 fn trainer(config: &RunConfig) -> Trainer<B> {
     Trainer::new(config.clone(), dataset(config), fresh(config), Default::default()).expect("valid")
 }
-
-/// What of a row of metrics does not depend on the clock: step, losses, rate, norm, tokens, and whether there is an MFU.
-pub(crate) type Row = (usize, f64, Option<f64>, f64, f64, u64, bool);
 
 /// All that a run does.
 #[derive(Debug, Default, PartialEq)]
@@ -81,7 +37,7 @@ struct Seen {
 
 impl Observer<B> for Seen {
     fn on_metrics(&mut self, m: &Metrics) -> Result<()> {
-        self.rows.push((m.step, m.loss, m.val_loss, m.lr, m.grad_norm, m.tokens, m.mfu.is_some()));
+        self.rows.push(row(m));
         Ok(())
     }
 
@@ -94,18 +50,6 @@ impl Observer<B> for Seen {
         self.checkpoints.push(trainer.step());
         Ok(())
     }
-}
-
-/// The numbers of a model, by name, through a file.
-pub(crate) fn weights<C: burn::tensor::backend::Backend>(model: &Rwkv<C>) -> BTreeMap<String, Vec<f32>> {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("model.safetensors");
-    let plain = model.clone().remove_lora();
-    checkpoint::save(&plain, &path).expect("saved");
-    let file = std::fs::read(&path).expect("read");
-    let file = safetensors::SafeTensors::deserialize(&file).expect("safetensors");
-    let numbers = |bytes: &[u8]| bytes.chunks_exact(4).map(|x| f32::from_le_bytes([x[0], x[1], x[2], x[3]])).collect();
-    file.iter().map(|(name, tensor)| (name.to_owned(), numbers(tensor.data()))).collect()
 }
 
 fn run(config: &RunConfig) -> Seen {
@@ -234,7 +178,7 @@ fn one_batch_many_micro_batches_and_many_workers_make_the_same_step() {
 fn adapters_and_states_leave_the_model_alone() {
     for method in ["lora", "state"] {
         let config = config(&format!("tune.method = \"{method}\"\ntrain.weight_decay = 0.1"));
-        let before = weights(&fresh(&config));
+        let before = weights(&fresh::<B>(&config));
         assert_eq!(run(&config).weights, before, "{method}");
     }
 }
@@ -343,7 +287,7 @@ fn steps_without_a_number_are_left_out_up_to_a_limit() {
 fn a_larger_model_takes_over_from_a_smaller_one() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("small.safetensors");
-    let small = fresh(&config(""));
+    let small = fresh::<B>(&config(""));
     checkpoint::save(&small, &path).expect("saved");
     let sizes = config("model.n_layer = 3\nmodel.dim_ffn = 80").model_config(tokenizer().vocab_size());
     let (large, outcome) = transfer(Rwkv::<B>::new(&sizes, 7, &Default::default()), &path).expect("fits");
@@ -405,7 +349,7 @@ fn an_unknown_key_is_answered_with_the_nearest_one() {
 
 #[test]
 fn a_file_that_is_no_checkpoint_is_no_smaller_model() {
-    let model = fresh(&config(""));
+    let model = fresh::<B>(&config(""));
     let said = transfer(model, Path::new("/no/such/model")).expect_err("missing").to_string();
     assert!(said.contains("/no/such/model"), "{said}");
 }

@@ -16,6 +16,8 @@ pub(super) mod over;
 pub(super) mod prefetch;
 pub(super) mod tensors;
 pub(super) mod threads;
+#[cfg(target_arch = "x86_64")]
+pub(super) mod transpose;
 pub(super) mod vectors;
 
 use std::marker::PhantomData;
@@ -125,10 +127,14 @@ macro_rules! cpu_operations {
             $crate::ops::linear::cpu::backward_weight::<Self>(x, grad)
         }
 
-        fn decode_step<'a>(
-            inputs: impl FnOnce() -> Option<$crate::ops::decode::DecodeInputs<'a, Self>>,
+        fn has_decode_step(_device: &Self::Device) -> bool {
+            true
+        }
+
+        fn decode_step(
+            inputs: $crate::ops::decode::DecodeInputs<'_, Self>,
         ) -> Option<$crate::ops::decode::DecodeOutputs<Self>> {
-            inputs().and_then($crate::ops::decode::cpu::step::<Self>)
+            $crate::ops::decode::cpu::step::<Self>(inputs)
         }
 
         fn packed_linear_forward(

@@ -20,8 +20,12 @@ where
         usize::try_from(page).unwrap_or(usize::MAX)
     }
 
-    fn decode_step<'a>(inputs: impl FnOnce() -> Option<DecodeInputs<'a, Self>>) -> Option<DecodeOutputs<Self>> {
-        inputs().and_then(decode::cube::step)
+    fn has_decode_step(device: &Self::Device) -> bool {
+        decode::cube::suits::<R>(device)
+    }
+
+    fn decode_step(inputs: DecodeInputs<'_, Self>) -> Option<DecodeOutputs<Self>> {
+        decode::cube::step(inputs)
     }
 
     fn wkv_forward(inputs: WkvInputs<Self>, with_lse: bool) -> WkvForward<Self> {

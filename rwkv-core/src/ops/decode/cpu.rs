@@ -5,6 +5,7 @@
 //! so little that every thread computes all of it for itself, which is cheaper than to meet once more.
 
 use super::crew::{Crew, Work};
+use super::cut::{Cut, TILE};
 use super::{DecodeBlock, DecodeInputs, DecodeOutputs, MAX_BATCH};
 use crate::ops::cpu::tensors::{CpuBackend, read, write};
 use crate::ops::cpu::vectors::{exp, load, store};
@@ -23,18 +24,19 @@ use std::sync::{Mutex, PoisonError};
 /// Phases of a block.
 const PHASES: usize = 4;
 
-/// The most rows of weights in a portion.
-const TILE: usize = 128;
-
 /// Nothing for matrices that are not packed, or a stream that is rescaled.
 pub(in crate::ops) fn step<B: CpuBackend>(inputs: DecodeInputs<'_, B>) -> Option<DecodeOutputs<B>> {
-    let DecodeInputs { x, state, blocks, ln_out, head, epsilon } = inputs;
+    let DecodeInputs { x, blocks, ln_out, head, epsilon } = inputs;
     let device = B::float_device(&x);
     let [batch, width] = x.shape().dims();
     assert!(batch <= MAX_BATCH, "a decoding step of {batch} sequences");
     let x = read::<B>(x);
-    let held: Vec<_> = blocks.iter().zip(state).map(|(block, state)| buffers::<B>(block, state)).collect();
-    let blocks = blocks.iter().zip(&held).map(|(block, held)| Block::new::<B>(block, held));
+    if blocks.iter().any(|block| block.scale != 1.0) {
+        return None;
+    }
+    let held = blocks.into_iter().map(|block| block.map(&mut (), |(), t| read::<B>(t), |(), matrix| matrix.packed()));
+    let held: Vec<_> = held.collect::<Option<_>>()?;
+    let blocks = held.iter().map(|block| block.each_ref().map(&mut (), |(), t| t.as_ref(), |(), matrix| Some(*matrix)));
     let blocks: Vec<Block<'_>> = blocks.collect::<Option<_>>()?;
     let head = head.packed()?;
     let ln_out = ln_out.map(read::<B>);
@@ -84,98 +86,8 @@ fn empty(count: usize) -> Vec<AtomicU32> {
     (0..count).map(|_| AtomicU32::new(0)).collect()
 }
 
-/// The tensors of a block that are no matrices, and its state, in the order of [`Block`]'s slices.
-fn buffers<B: CpuBackend>(
-    block: &DecodeBlock<'_, B>,
-    [att_x, ffn_x, memory]: [B::FloatTensorPrimitive; 3],
-) -> Vec<B::Buffer> {
-    let parameters = block.ln1.iter().chain(&block.ln2).chain(&block.att_mix).chain(&block.ffn_mix);
-    let parameters = parameters.chain([&block.time_decay, &block.time_first]).cloned();
-    parameters.chain([att_x, ffn_x, memory]).map(read::<B>).collect()
-}
-
 /// A block's numbers.
-struct Block<'a> {
-    ln1: [&'a [f32]; 2],
-    ln2: [&'a [f32]; 2],
-    att_mix: [&'a [f32]; 3],
-    ffn_mix: [&'a [f32]; 2],
-    time_decay: &'a [f32],
-    time_first: &'a [f32],
-    att_x: &'a [f32],  // [B, C]
-    ffn_x: &'a [f32],  // [B, C]
-    memory: &'a [f32], // [B, 3, A]
-    att: [&'a PackedMatrix; 3],
-    att_output: &'a PackedMatrix,
-    ffn_key: &'a PackedMatrix,
-    ffn_receptance: &'a PackedMatrix,
-    ffn_value: &'a PackedMatrix,
-}
-
-impl<'a> Block<'a> {
-    fn new<B: CpuBackend>(block: &DecodeBlock<'a, B>, held: &'a [B::Buffer]) -> Option<Self> {
-        let at = |i: usize| held[i].as_ref();
-        let [key, value, receptance] = &block.att;
-        (block.scale == 1.0).then_some(())?;
-        Some(Self {
-            ln1: [at(0), at(1)],
-            ln2: [at(2), at(3)],
-            att_mix: [at(4), at(5), at(6)],
-            ffn_mix: [at(7), at(8)],
-            time_decay: at(9),
-            time_first: at(10),
-            att_x: at(11),
-            ffn_x: at(12),
-            memory: at(13),
-            att: [key.packed()?, value.packed()?, receptance.packed()?],
-            att_output: block.att_output.packed()?,
-            ffn_key: block.ffn_key.packed()?,
-            ffn_receptance: block.ffn_receptance.packed()?,
-            ffn_value: block.ffn_value.packed()?,
-        })
-    }
-}
-
-/// How matrices are cut into portions.
-#[derive(Debug, Clone, Copy)]
-struct Cut {
-    threads: usize,
-    /// The most weights in a portion. More than one sequence reads them again and again, from the cache.
-    weights: usize,
-}
-
-impl Cut {
-    fn new(batch: usize) -> Self {
-        Self { threads: rayon::current_num_threads(), weights: if batch == 1 { 1 << 18 } else { 1 << 16 } }
-    }
-
-    /// Rows of these weights in a portion: so many that taking one and waiting for its first numbers cost little beside it, and so
-    /// few that no thread waits long for another at the end; and as many as can go four at a time.
-    fn tile(self, weight: &PackedMatrix) -> usize {
-        (weight.rows() / (8 * self.threads)).min(self.weights / weight.columns()).clamp(8, TILE) & !3
-    }
-
-    /// Portions of these weights.
-    fn count(self, weight: &PackedMatrix) -> usize {
-        weight.rows().div_ceil(self.tile(weight))
-    }
-
-    /// Start and length of a portion of these weights.
-    fn rows(self, weight: &PackedMatrix, portion: usize) -> (usize, usize) {
-        let start = portion * self.tile(weight);
-        (start, self.tile(weight).min(weight.rows() - start))
-    }
-
-    /// Portions of all phases.
-    fn portions(self, blocks: &[Block<'_>], head: &PackedMatrix) -> Vec<u32> {
-        let of_block = |block: &Block<'_>| {
-            let in_channel_mix = self.count(block.ffn_key) + self.count(block.ffn_receptance);
-            let att = [3 * self.count(block.att[0]), self.count(block.att_output)];
-            [att[0], att[1], in_channel_mix, self.count(block.ffn_value)]
-        };
-        blocks.iter().flat_map(of_block).chain([self.count(head)]).map(|count| count as u32).collect()
-    }
-}
+pub(super) type Block<'a> = DecodeBlock<&'a [f32], &'a PackedMatrix>;
 
 /// What all threads share. Numbers that go from one phase to the next are atomic, which costs nothing on the processors
 /// that there are; [`Crew`] orders them.

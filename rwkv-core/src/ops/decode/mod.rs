@@ -2,18 +2,26 @@
 //!
 //! A token's arithmetic is small; what it costs is reading the weights. As separate operations a block is some thirty tensors
 //! and, on a CPU, seven parallel loops, which took as long as reading `int8` weights does; here the threads meet four times a
-//! block. On a GPU, without kernel fusion, it is four launches a block instead of some twenty.
+//! block. On a GPU it is four launches a block instead of some twenty.
 
+mod block;
 #[cfg(feature = "cpu")]
 pub(super) mod cpu;
 #[cfg(feature = "cpu")]
 mod crew;
 #[cfg(feature = "cube")]
 pub(super) mod cube;
+#[cfg(feature = "cpu")]
+mod cut;
+#[cfg(feature = "fusion")]
+pub(super) mod fusion;
+
+pub use block::DecodeBlock;
 
 use super::packed::PackedMatrix;
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::FloatTensor;
+use burn::tensor::{DType, TensorMetadata};
 
 /// Up to so many sequences are decoded at once; more are better served by matrix products.
 pub const MAX_BATCH: usize = 4;
@@ -36,35 +44,15 @@ impl<'a, B: Backend> DecodeMatrix<'a, B> {
             Self::Tensors(_) => None,
         }
     }
-}
 
-/// What a token reads of a block.
-#[derive(Debug)]
-pub struct DecodeBlock<'a, B: Backend> {
-    /// Weight and bias of `ln1`, each `[C]`.
-    pub ln1: [FloatTensor<B>; 2],
-    /// Weight and bias of `ln2`, each `[C]`.
-    pub ln2: [FloatTensor<B>; 2],
-    /// `time_mix_k`, `_v` and `_r` of the time-mix, each `[1, 1, C]`.
-    pub att_mix: [FloatTensor<B>; 3],
-    /// `time_decay`, `[A]`: the logarithm of the decay is `−exp` of it.
-    pub time_decay: FloatTensor<B>,
-    /// `time_first`, `[A]`.
-    pub time_first: FloatTensor<B>,
-    /// Key, value and receptance of the time-mix, from `C` to `A`.
-    pub att: [DecodeMatrix<'a, B>; 3],
-    /// The time-mix's output, from `A` to `C`.
-    pub att_output: DecodeMatrix<'a, B>,
-    /// `time_mix_k` and `_r` of the channel-mix, each `[1, 1, C]`.
-    pub ffn_mix: [FloatTensor<B>; 2],
-    /// The channel-mix's key, from `C` to `F`.
-    pub ffn_key: DecodeMatrix<'a, B>,
-    /// The channel-mix's receptance, from `C` to `C`.
-    pub ffn_receptance: DecodeMatrix<'a, B>,
-    /// The channel-mix's value, from `F` to `C`.
-    pub ffn_value: DecodeMatrix<'a, B>,
-    /// What the stream is multiplied by after the block: 1, or ½ where deep models are rescaled in `f16`.
-    pub scale: f32,
+    /// The tensor, if it is one and not several.
+    #[must_use]
+    pub fn tensor(&self) -> Option<&FloatTensor<B>> {
+        match self {
+            Self::Tensors(pieces) => pieces.first().filter(|_| pieces.len() == 1),
+            Self::Packed(_) => None,
+        }
+    }
 }
 
 /// What a token reads of the model, and what is known of the tokens before.
@@ -72,10 +60,8 @@ pub struct DecodeBlock<'a, B: Backend> {
 pub struct DecodeInputs<'a, B: Backend> {
     /// The stream that enters the first block, after `ln0`: `[B, C]`, of at most [`MAX_BATCH`] rows.
     pub x: FloatTensor<B>,
-    /// `att_x` and `ffn_x`, `[B, C]`, and the WKV state, `[B, 3, A]`, of every block.
-    pub state: Vec<[FloatTensor<B>; 3]>,
     /// The blocks.
-    pub blocks: Vec<DecodeBlock<'a, B>>,
+    pub blocks: Vec<DecodeBlock<FloatTensor<B>, DecodeMatrix<'a, B>>>,
     /// Weight and bias of `ln_out`, each `[C]`.
     pub ln_out: [FloatTensor<B>; 2],
     /// The head, from `C` to `V`.
@@ -84,11 +70,108 @@ pub struct DecodeInputs<'a, B: Backend> {
     pub epsilon: f64,
 }
 
+impl<B: Backend> DecodeInputs<'_, B> {
+    /// Whether a step over tensors takes them: numbers beside the matrices are `f32`, every matrix of a block is one tensor,
+    /// those that are read together have one dtype, and all blocks have the same widths; and there is a block.
+    #[must_use]
+    pub fn fit_kernels(&self) -> bool {
+        let of_block = self.blocks.iter().flat_map(DecodeBlock::numbers);
+        let numbers = of_block.chain(&self.ln_out).chain([&self.x]).all(|tensor| tensor.dtype() == DType::F32);
+        let dtype = |matrix: &DecodeMatrix<'_, B>| matrix.tensor().map(TensorMetadata::dtype);
+        let shapes = |block: &DecodeBlock<_, DecodeMatrix<'_, B>>| {
+            block.matrices().map(|matrix| matrix.tensor().map(TensorMetadata::shape))
+        };
+        let first = self.blocks.first().map(shapes);
+        let matrices = self.blocks.iter().all(|block| {
+            let [key, value, receptance] = block.att.each_ref().map(dtype);
+            let shapes = shapes(block);
+            shapes.iter().all(Option::is_some)
+                && key == value
+                && key == receptance
+                && dtype(&block.ffn_key) == dtype(&block.ffn_receptance)
+                && Some(shapes) == first
+        });
+        numbers && matrices && first.is_some() && matches!(self.head, DecodeMatrix::Tensors(_))
+    }
+}
+
 /// What comes of a token.
 #[derive(Debug)]
 pub struct DecodeOutputs<B: Backend> {
     /// `[B, V]`.
     pub logits: FloatTensor<B>,
-    /// As [`DecodeInputs::state`], after the token.
+    /// Of every block `att_x`, `ffn_x` and `memory` after the token.
     pub state: Vec<[FloatTensor<B>; 3]>,
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use super::*;
+    use crate::ops::packed::Packing;
+    use burn::backend::Flex;
+    use burn::tensor::Tensor;
+
+    type Inputs = DecodeInputs<'static, Flex>;
+
+    fn numbers(shape: [usize; 2], dtype: DType) -> FloatTensor<Flex> {
+        crate::ops::primitive(Tensor::<Flex, 2>::zeros(shape, (&Default::default(), dtype)))
+    }
+
+    fn matrix(rows: usize, columns: usize, dtype: DType) -> DecodeMatrix<'static, Flex> {
+        DecodeMatrix::Tensors(vec![numbers([rows, columns], dtype)])
+    }
+
+    fn block(hidden: usize) -> DecodeBlock<FloatTensor<Flex>, DecodeMatrix<'static, Flex>> {
+        let number = || numbers([1, 4], DType::F32);
+        let square = || matrix(4, 4, DType::F16);
+        DecodeBlock {
+            ln1: [number(), number()],
+            ln2: [number(), number()],
+            att_mix: [number(), number(), number()],
+            time_decay: number(),
+            time_first: number(),
+            att: [square(), square(), square()],
+            att_output: square(),
+            ffn_mix: [number(), number()],
+            ffn_key: matrix(4, hidden, DType::F16),
+            ffn_receptance: square(),
+            ffn_value: matrix(hidden, 4, DType::F16),
+            scale: 1.0,
+            att_x: number(),
+            ffn_x: number(),
+            memory: number(),
+        }
+    }
+
+    fn fit(change: impl FnOnce(&mut Inputs)) -> bool {
+        let number = || numbers([1, 4], DType::F32);
+        let mut inputs = DecodeInputs {
+            x: number(),
+            blocks: vec![block(8), block(8)],
+            ln_out: [number(), number()],
+            head: DecodeMatrix::Tensors(vec![numbers([4, 3], DType::F16), numbers([4, 2], DType::F16)]),
+            epsilon: 1e-5,
+        };
+        change(&mut inputs);
+        inputs.fit_kernels()
+    }
+
+    #[test]
+    fn only_what_kernels_take_fits() {
+        assert!(fit(|_| ()), "matrices of another dtype, a head in pieces");
+        assert!(fit(|inputs| inputs.blocks[1].att_output = matrix(4, 4, DType::F32)), "read alone");
+        assert!(!fit(|inputs| inputs.x = numbers([1, 4], DType::F16)));
+        assert!(!fit(|inputs| inputs.ln_out[1] = numbers([1, 4], DType::F64)));
+        assert!(!fit(|inputs| inputs.blocks[1].memory = numbers([1, 4], DType::F16)));
+        assert!(!fit(|inputs| inputs.blocks[1].ffn_mix[1] = numbers([1, 4], DType::F16)));
+        assert!(!fit(|inputs| inputs.blocks[0].att[1] = matrix(4, 4, DType::F32)), "read beside others");
+        assert!(!fit(|inputs| inputs.blocks[0].ffn_receptance = matrix(4, 4, DType::F32)));
+        assert!(!fit(|inputs| inputs.blocks[1] = block(12)), "another width");
+        assert!(!fit(|inputs| inputs.blocks.clear()));
+        let pieces = || DecodeMatrix::Tensors(vec![numbers([4, 2], DType::F16), numbers([4, 2], DType::F16)]);
+        assert!(!fit(|inputs| inputs.blocks[1].att_output = pieces()));
+        let packed = PackedMatrix::pack(Packing::F32, 5, 4, |_, row| row.fill(0.0));
+        let packed: &'static PackedMatrix = Box::leak(Box::new(packed));
+        assert!(!fit(|inputs| inputs.head = DecodeMatrix::Packed(packed)));
+    }
 }

@@ -22,7 +22,6 @@
 //! | `autodiff.rs` | the analytic backward as nodes of Burn's graph |
 //! | `cpu/` | native kernels for the two CPU backends |
 //! | `cube/` | CubeCL kernels and their launch, for wgpu and CUDA |
-//! | `fusion.rs` | the operations as nodes of Burn's fusion stream |
 //!
 //! # Source
 //! Paper eq. 14 and eq. 19–32 (appendix on the recurrence); both passes are derived in [`derivation`].
@@ -36,8 +35,6 @@ pub mod definition;
 pub mod derivation {
     #![doc = include_str!("../../../docs/wkv.md")]
 }
-#[cfg(feature = "fusion")]
-mod fusion;
 pub mod portable;
 
 use super::{RwkvBackend, inner_dtype, primitive, tensor};

@@ -33,25 +33,28 @@ const TILE_OF_THREE: usize = 128;
 /// Tensors that a launch takes, and one for their sizes; a device that takes fewer has no decoding step.
 const BINDINGS: u32 = 17;
 
-/// Nothing for a model that has other numbers than `f32` beside its matrices, or inner matrices in pieces.
+/// Whether the device takes as many tensors as a launch has.
+pub(in crate::ops) fn suits<R: CubeRuntime>(device: &R::Device) -> bool {
+    R::client(device).properties().hardware.max_bindings >= BINDINGS
+}
+
+/// Nothing for inputs that do not [fit](DecodeInputs::fit_kernels).
 pub(in crate::ops) fn step<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolElement>(
     inputs: DecodeInputs<'_, CubeBackend<R, F, I, BT>>,
 ) -> Option<DecodeOutputs<CubeBackend<R, F, I, BT>>> {
-    let DecodeInputs { x, state, blocks, ln_out, head, epsilon } = inputs;
+    if !inputs.fit_kernels() {
+        return None;
+    }
+    let DecodeInputs { x, blocks, ln_out, head, epsilon } = inputs;
     let epsilon = epsilon as f32;
-    let blocks = blocks.into_iter().zip(state).map(|(block, state)| Block::new(block, state));
-    let blocks = blocks.collect::<Option<Vec<_>>>()?;
-    let ln_out = numbers(ln_out)?;
+    let blocks = blocks.into_iter().map(|block| block.map(&mut (), |(), t| into_contiguous(t), |(), m| matrix(m)));
+    let blocks = blocks.collect::<Option<Vec<Block<R>>>>()?;
+    let ln_out = ln_out.map(into_contiguous);
     let DecodeMatrix::Tensors(head) = head else { return None };
-    let [x] = numbers([x])?;
-    if x.client.properties().hardware.max_bindings < BINDINGS {
-        return None;
-    }
+    let x = into_contiguous(x);
     let [batch, width] = x.shape().dims();
-    let [channels, hidden] = blocks.first()?.widths();
-    if blocks.iter().any(|block| block.widths() != [channels, hidden]) {
-        return None;
-    }
+    let first = blocks.first()?;
+    let [channels, hidden] = [columns(&first.att[0]), columns(&first.ffn_key)];
     let of_block = || [vec![batch, width], vec![batch, width], vec![batch, 3, channels]].map(Shape::from);
     let mut after = in_turn(empty_together(&x, blocks.iter().flat_map(|_| of_block()), DType::F32));
     // What goes from one launch to the next: launches follow each other, so every block may write over the last one's.
@@ -83,67 +86,17 @@ fn in_turn<R: CubeRuntime>(tensors: Vec<CubeTensor<R>>) -> impl FnMut() -> CubeT
     move || tensors.next().expect("a tensor for every shape")
 }
 
-/// A block's tensors, each in one piece: the numbers `f32`, the matrices of one dtype in each launch.
-struct Block<R: CubeRuntime> {
-    ln1: [CubeTensor<R>; 2],
-    ln2: [CubeTensor<R>; 2],
-    att_mix: [CubeTensor<R>; 3],
-    ffn_mix: [CubeTensor<R>; 2],
-    time: [CubeTensor<R>; 2],
-    state: [CubeTensor<R>; 3],
-    att: [CubeTensor<R>; 3],
-    att_output: CubeTensor<R>,
-    ffn: [CubeTensor<R>; 2],
-    ffn_value: CubeTensor<R>,
-    scale: f32,
-}
-
-impl<R: CubeRuntime> Block<R> {
-    fn new<F: FloatElement, I: IntElement, BT: BoolElement>(
-        block: DecodeBlock<'_, CubeBackend<R, F, I, BT>>,
-        state: [CubeTensor<R>; 3],
-    ) -> Option<Self> {
-        let [k, v, r] = block.att.map(matrix);
-        Some(Self {
-            ln1: numbers(block.ln1)?,
-            ln2: numbers(block.ln2)?,
-            att_mix: numbers(block.att_mix)?,
-            ffn_mix: numbers(block.ffn_mix)?,
-            time: numbers([block.time_decay, block.time_first])?,
-            state: numbers(state)?,
-            att: alike([k?, v?, r?])?,
-            att_output: matrix(block.att_output)?,
-            ffn: alike([matrix(block.ffn_key)?, matrix(block.ffn_receptance)?])?,
-            ffn_value: matrix(block.ffn_value)?,
-            scale: block.scale,
-        })
-    }
-
-    /// Channels of WKV and of the channel-mix's keys.
-    fn widths(&self) -> [usize; 2] {
-        [columns(&self.att[0]), columns(&self.ffn[0])]
-    }
-}
+/// A block's tensors, each without gaps.
+type Block<R> = DecodeBlock<CubeTensor<R>, CubeTensor<R>>;
 
 /// A matrix that is one tensor.
 fn matrix<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolElement>(
     matrix: DecodeMatrix<'_, CubeBackend<R, F, I, BT>>,
 ) -> Option<CubeTensor<R>> {
     match matrix {
-        DecodeMatrix::Tensors(mut pieces) if pieces.len() == 1 => pieces.pop().map(into_contiguous),
-        _ => None,
+        DecodeMatrix::Tensors(mut pieces) => pieces.pop().map(into_contiguous),
+        DecodeMatrix::Packed(_) => None,
     }
-}
-
-/// Matrices of one dtype, as a launch takes them.
-fn alike<R: CubeRuntime, const COUNT: usize>(matrices: [CubeTensor<R>; COUNT]) -> Option<[CubeTensor<R>; COUNT]> {
-    let dtype = matrices[0].dtype;
-    matrices.iter().all(|matrix| matrix.dtype == dtype).then_some(matrices)
-}
-
-/// Tensors of `f32`, each without gaps.
-fn numbers<R: CubeRuntime, const COUNT: usize>(tensors: [CubeTensor<R>; COUNT]) -> Option<[CubeTensor<R>; COUNT]> {
-    tensors.iter().all(|tensor| tensor.dtype == DType::F32).then(|| tensors.map(into_contiguous))
 }
 
 fn columns<R: CubeRuntime>(matrix: &CubeTensor<R>) -> usize {
@@ -157,11 +110,11 @@ fn attend<R: CubeRuntime>(x: &CubeTensor<R>, block: &Block<R>, epsilon: f32, to:
     let channels = columns(&block.att[0]);
     let launch = Launch::new(&block.att[0], &[channels], width, batch, TILE_OF_THREE);
     let [to_last, to_memory, y] = argument(to);
-    let [last, _, memory] = argument(block.state.each_ref());
+    let [last, memory] = argument([&block.att_x, &block.memory]);
     let [norm_weight, norm_bias] = argument(block.ln1.each_ref());
     let [mu_k, mu_v, mu_r] = argument(block.att_mix.each_ref());
     let [w_k, w_v, w_r] = argument(block.att.each_ref());
-    let [time_decay, time_first] = argument(block.time.each_ref());
+    let [time_decay, time_first] = argument([&block.time_decay, &block.time_first]);
     kernels::attend::launch::<R>(
         &x.client,
         fold(launch.cubes(channels)),
@@ -222,13 +175,13 @@ fn add<R: CubeRuntime>(
 /// The channel-mix up to its values, into `to`: the new `ffn_x`, the squared keys and the gates.
 fn widen<R: CubeRuntime>(x: &CubeTensor<R>, block: &Block<R>, epsilon: f32, to: [&CubeTensor<R>; 3]) {
     let [batch, width] = x.shape().dims();
-    let hidden = columns(&block.ffn[0]);
-    let launch = Launch::new(&block.ffn[0], &[hidden, width], width, batch, TILE);
+    let hidden = columns(&block.ffn_key);
+    let launch = Launch::new(&block.ffn_key, &[hidden, width], width, batch, TILE);
     let [to_last, to_hidden, to_gates] = argument(to);
-    let [_, last, _] = argument(block.state.each_ref());
+    let [last] = argument([&block.ffn_x]);
     let [norm_weight, norm_bias] = argument(block.ln2.each_ref());
     let [mu_k, mu_r] = argument(block.ffn_mix.each_ref());
-    let [w_k, w_r] = argument(block.ffn.each_ref());
+    let [w_k, w_r] = argument([&block.ffn_key, &block.ffn_receptance]);
     let key_cubes = launch.cubes(hidden);
     kernels::widen::launch::<R>(
         &x.client,
@@ -249,7 +202,7 @@ fn widen<R: CubeRuntime>(x: &CubeTensor<R>, block: &Block<R>, epsilon: f32, to: 
         epsilon,
         key_cubes,
         launch.cut,
-        block.ffn[0].dtype.into(),
+        block.ffn_key.dtype.into(),
     );
 }
 

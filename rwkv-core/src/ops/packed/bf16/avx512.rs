@@ -1,6 +1,7 @@
 //! The vectors of AVX-512 with BF16.
 
 use super::{LANES, Pair, Product, Vectors};
+use crate::ops::cpu::transpose::transposed;
 use std::arch::x86_64::*;
 
 /// Proof that the processor has these instructions.
@@ -68,43 +69,11 @@ impl Vectors for Avx512Bf16 {
         out
     }
 
-    /// In rounds: neighbouring rows, pairs of rows, then whole quarters of vectors.
     #[inline(always)]
     fn transpose(self, rows: &[[Pair; LANES]; LANES]) -> [[Pair; LANES]; LANES] {
-        // SAFETY: as in `zero`.
-        unsafe {
-            let mut two = [_mm512_setzero_si512(); LANES];
-            for i in 0..LANES / 2 {
-                let [a, b] = [self.load(&rows[2 * i]), self.load(&rows[2 * i + 1])];
-                two[2 * i] = _mm512_unpacklo_epi32(a, b);
-                two[2 * i + 1] = _mm512_unpackhi_epi32(a, b);
-            }
-            // Quarter `q` of `four[4i + j]` is column `4q + j` of rows `4i .. 4i + 4`.
-            let mut four = two;
-            for i in 0..LANES / 4 {
-                let [low, high, next_low, next_high] = [two[4 * i], two[4 * i + 1], two[4 * i + 2], two[4 * i + 3]];
-                four[4 * i] = _mm512_unpacklo_epi64(low, next_low);
-                four[4 * i + 1] = _mm512_unpackhi_epi64(low, next_low);
-                four[4 * i + 2] = _mm512_unpacklo_epi64(high, next_high);
-                four[4 * i + 3] = _mm512_unpackhi_epi64(high, next_high);
-            }
-            let mut out = [[0; LANES]; LANES];
-            for j in 0..4 {
-                let [a, b, c, d] = [four[j], four[4 + j], four[8 + j], four[12 + j]];
-                let (even, even_below) = (_mm512_shuffle_i32x4::<0x88>(a, b), _mm512_shuffle_i32x4::<0x88>(c, d));
-                let (odd, odd_below) = (_mm512_shuffle_i32x4::<0xdd>(a, b), _mm512_shuffle_i32x4::<0xdd>(c, d));
-                out[j] = bits(_mm512_shuffle_i32x4::<0x88>(even, even_below));
-                out[4 + j] = bits(_mm512_shuffle_i32x4::<0x88>(odd, odd_below));
-                out[8 + j] = bits(_mm512_shuffle_i32x4::<0xdd>(even, even_below));
-                out[12 + j] = bits(_mm512_shuffle_i32x4::<0xdd>(odd, odd_below));
-            }
-            out
-        }
+        // SAFETY: arrays and vectors are of one size, and any bits are integers of theirs.
+        let rows = unsafe { std::mem::transmute::<[[Pair; LANES]; LANES], [__m512i; LANES]>(*rows) };
+        // SAFETY: as in `zero`, and as above.
+        unsafe { std::mem::transmute(transposed(&rows)) }
     }
-}
-
-#[inline(always)]
-fn bits(vector: __m512i) -> [Pair; LANES] {
-    // SAFETY: both are 64 bytes, any of which are integers.
-    unsafe { std::mem::transmute(vector) }
 }

@@ -1,7 +1,8 @@
-//! WKV as custom operations of Burn's fusion stream: opaque to the fuser, executed by the inner backend.
+//! WKV and the decoding step as custom operations of Burn's fusion stream: opaque to the fuser, executed by the inner backend.
 
-use super::{WkvForward, WkvGradients, WkvInputs, WkvSaved};
-use crate::ops::{RwkvBackend, inner_dtype};
+use super::decode::{self, DecodeInputs, DecodeOutputs};
+use super::wkv::{WkvForward, WkvGradients, WkvInputs, WkvSaved};
+use super::{RwkvBackend, inner_dtype};
 use burn::tensor::ops::FloatTensor;
 use burn::tensor::{DType, Shape, TensorMetadata};
 use burn_fusion::stream::{Operation, OperationStreams};
@@ -19,6 +20,14 @@ impl<B: FusionBackend + RwkvBackend> RwkvBackend for Fusion<B> {
         B::burst(work)
     }
 
+    fn has_decode_step(device: &Self::Device) -> bool {
+        B::has_decode_step(device)
+    }
+
+    fn decode_step(inputs: DecodeInputs<'_, Self>) -> Option<DecodeOutputs<Self>> {
+        decode::fusion::step(inputs)
+    }
+
     fn wkv_forward(inputs: WkvInputs<Self>, with_lse: bool) -> WkvForward<Self> {
         let [batch, time, channels] = inputs.k.shape().dims();
         let (activations, inside) = (inputs.k.dtype(), inner_dtype(inputs.k.dtype()));
@@ -28,7 +37,7 @@ impl<B: FusionBackend + RwkvBackend> RwkvBackend for Fusion<B> {
             outputs.push((Shape::new([batch, time, channels]), inside));
         }
         let WkvInputs { w, u, k, v, state } = inputs;
-        let run: Run<B> = if with_lse { run_forward::<B, true> } else { run_forward::<B, false> };
+        let run = move |inputs| run_forward::<B>(inputs, with_lse);
         let mut outputs = register::<B>("rwkv.wkv_forward", vec![w, u, k, v, state], outputs, run).into_iter();
         let mut next = || outputs.next().expect("as many outputs as were described");
         WkvForward { y: next(), state: next(), lse: with_lse.then(next) }
@@ -52,12 +61,9 @@ impl<B: FusionBackend + RwkvBackend> RwkvBackend for Fusion<B> {
     }
 }
 
-/// An operation on the inner backend's tensors, in the order of its description.
-type Run<B> = fn(Vec<FloatTensor<B>>) -> Vec<FloatTensor<B>>;
-
-fn run_forward<B: RwkvBackend, const WITH_LSE: bool>(inputs: Vec<FloatTensor<B>>) -> Vec<FloatTensor<B>> {
+fn run_forward<B: RwkvBackend>(inputs: Vec<FloatTensor<B>>, with_lse: bool) -> Vec<FloatTensor<B>> {
     let [w, u, k, v, state] = fixed(inputs);
-    let WkvForward { y, state, lse } = B::wkv_forward(WkvInputs { w, u, k, v, state }, WITH_LSE);
+    let WkvForward { y, state, lse } = B::wkv_forward(WkvInputs { w, u, k, v, state }, with_lse);
     [y, state].into_iter().chain(lse).collect()
 }
 
@@ -72,6 +78,9 @@ fn fixed<T, const N: usize>(tensors: Vec<T>) -> [T; N] {
     let found = tensors.len();
     tensors.try_into().unwrap_or_else(|_| unreachable!("{found} tensors where {N} were described"))
 }
+
+/// An operation on the inner backend's tensors, in the order of its description.
+type Run<B> = Box<dyn Fn(Vec<FloatTensor<B>>) -> Vec<FloatTensor<B>> + Send + Sync>;
 
 struct FusedCall<B: FusionBackend> {
     description: CustomOpIr,
@@ -94,11 +103,14 @@ impl<B: FusionBackend> Operation<B::FusionRuntime> for FusedCall<B> {
 }
 
 /// Puts one call of `run` into the stream of its inputs.
-fn register<B: FusionBackend>(
+///
+/// # Panics
+/// Without an input.
+pub(super) fn register<B: FusionBackend>(
     id: &'static str,
     inputs: Vec<FloatTensor<Fusion<B>>>,
     outputs: Vec<(Shape, DType)>,
-    run: Run<B>,
+    run: impl Fn(Vec<FloatTensor<B>>) -> Vec<FloatTensor<B>> + Send + Sync + 'static,
 ) -> Vec<FloatTensor<Fusion<B>>> {
     let client = inputs[0].client.clone();
     let streams = OperationStreams::with_inputs(&inputs);
@@ -108,5 +120,9 @@ fn register<B: FusionBackend>(
         .map(|(shape, dtype)| TensorIr::uninit(client.create_empty_handle(), shape, dtype))
         .collect();
     let description = CustomOpIr::new(id, &inputs, &outputs);
-    client.register(streams, OperationIr::Custom(description.clone()), FusedCall::<B> { description, run })
+    client.register(
+        streams,
+        OperationIr::Custom(description.clone()),
+        FusedCall::<B> { description, run: Box::new(run) },
+    )
 }
