@@ -73,7 +73,7 @@ impl<B: RwkvBackend> ChannelMix<B> {
         let new_last = last_token(x.clone());
         let [x_k, x_r] = match &restarts {
             None => token_shift(x, last, mu),
-            Some(restarts) => restarts.token_shift(&x, last, mu, restarts.fresh_ffn_x()),
+            Some(restarts) => restarts.token_shift(x, last, mu, restarts.fresh_ffn_x()),
         };
         let (x_k, x_r) = (at("shift_k", x_k), at("shift_r", x_r));
         let k = at("key", self.key.forward(x_k));

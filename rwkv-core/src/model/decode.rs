@@ -19,7 +19,7 @@ use burn::tensor::{DType, Int, Tensor};
 impl<B: RwkvBackend> Rwkv<B> {
     /// [`Self::step`] by the backend's [`RwkvBackend::decode_step`]. Nothing where it has none, for models with parts that
     /// are not RWKV-4's or have adapters, and for more than [`MAX_BATCH`] sequences; in main memory also for weights that are not
-    /// packed and a stream that is halved.
+    /// packed and a stream that is halved, elsewhere for matrices in pieces (but the head) or of several dtypes.
     pub(super) fn step_at_once(&self, token: &Tensor<B, 1, Int>, state: &State<B>) -> Option<(Tensor<B, 2>, State<B>)> {
         if !B::has_decode_step(&token.device()) {
             return None;

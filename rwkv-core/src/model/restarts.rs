@@ -124,7 +124,7 @@ impl<'a, B: RwkvBackend> LayerRestarts<'a, B> {
     /// [`token_shift`] in pieces, where rows start anew from `fresh`, `[1, C]`.
     pub(super) fn token_shift<const N: usize>(
         &self,
-        x: &Tensor<B, 3>,
+        x: Tensor<B, 3>,
         last: Tensor<B, 2>,
         mu: [Tensor<B, 3>; N],
         fresh: Tensor<B, 2>,

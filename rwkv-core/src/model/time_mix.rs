@@ -86,7 +86,7 @@ impl<B: RwkvBackend> TimeMix<B> {
         let new_last = last_token(x.clone());
         let [x_k, x_v, x_r] = match &restarts {
             None => token_shift(x, last, mu),
-            Some(restarts) => restarts.token_shift(&x, last, mu, restarts.fresh_att_x()),
+            Some(restarts) => restarts.token_shift(x, last, mu, restarts.fresh_att_x()),
         };
         let (x_k, x_v, x_r) = (at("shift_k", x_k), at("shift_v", x_v), at("shift_r", x_r));
         let k = at("key", self.key.forward(x_k));

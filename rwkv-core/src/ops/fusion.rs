@@ -5,8 +5,8 @@ use super::wkv::{WkvForward, WkvGradients, WkvInputs, WkvSaved};
 use super::{RwkvBackend, inner_dtype};
 use burn::tensor::ops::FloatTensor;
 use burn::tensor::{DType, Shape, TensorMetadata};
-use burn_fusion::stream::{Operation, OperationStreams};
-use burn_fusion::{Fusion, FusionBackend, FusionRuntime};
+use burn_fusion::stream::{Operation, OperationStreams, StreamId};
+use burn_fusion::{Fusion, FusionBackend, FusionRuntime, FusionTensor};
 use burn_ir::{CustomOpIr, HandleContainer, OperationIr, TensorIr};
 
 impl<B: FusionBackend + RwkvBackend> RwkvBackend for Fusion<B> {
@@ -38,7 +38,7 @@ impl<B: FusionBackend + RwkvBackend> RwkvBackend for Fusion<B> {
         }
         let WkvInputs { w, u, k, v, state } = inputs;
         let run = move |inputs| run_forward::<B>(inputs, with_lse);
-        let mut outputs = register::<B>("rwkv.wkv_forward", vec![w, u, k, v, state], outputs, run).into_iter();
+        let mut outputs = register_call::<B>("rwkv.wkv_forward", vec![w, u, k, v, state], outputs, run).into_iter();
         let mut next = || outputs.next().expect("as many outputs as were described");
         WkvForward { y: next(), state: next(), lse: with_lse.then(next) }
     }
@@ -55,7 +55,7 @@ impl<B: FusionBackend + RwkvBackend> RwkvBackend for Fusion<B> {
         ];
         let WkvInputs { w, u, k, v, state } = saved.inputs;
         let inputs = vec![w, u, k, v, state, saved.y, saved.lse, gy, adjoint];
-        let mut outputs = register::<B>("rwkv.wkv_backward", inputs, outputs, run_backward::<B>).into_iter();
+        let mut outputs = register_call::<B>("rwkv.wkv_backward", inputs, outputs, run_backward::<B>).into_iter();
         let mut next = || outputs.next().expect("as many outputs as were described");
         WkvGradients { w: next(), u: next(), k: next(), v: next(), state: next() }
     }
@@ -106,15 +106,17 @@ impl<B: FusionBackend> Operation<B::FusionRuntime> for FusedCall<B> {
 ///
 /// # Panics
 /// Without an input.
-pub(super) fn register<B: FusionBackend>(
+pub(super) fn register_call<B: FusionBackend>(
     id: &'static str,
     inputs: Vec<FloatTensor<Fusion<B>>>,
     outputs: Vec<(Shape, DType)>,
     run: impl Fn(Vec<FloatTensor<B>>) -> Vec<FloatTensor<B>> + Send + Sync + 'static,
 ) -> Vec<FloatTensor<Fusion<B>>> {
     let client = inputs[0].client.clone();
-    let streams = OperationStreams::with_inputs(&inputs);
-    let inputs: Vec<TensorIr> = inputs.into_iter().map(|tensor| tensor.into_ir()).collect();
+    // Those of this thread's stream need not be named, and Burn looks for every input among all that are.
+    let mut streams = OperationStreams::default();
+    inputs.iter().filter(|input| input.stream != StreamId::current()).for_each(|input| streams.tensor(input));
+    let inputs: Vec<TensorIr> = inputs.into_iter().map(FusionTensor::into_ir).collect();
     let outputs: Vec<TensorIr> = outputs
         .into_iter()
         .map(|(shape, dtype)| TensorIr::uninit(client.create_empty_handle(), shape, dtype))

@@ -22,7 +22,7 @@
 //! | [`packed_linear`](packed::packed_linear) | `x·Wᵀ` for weights in `f32`, `bf16`, `f16` or `int8` |
 //! | [`decode`] | one token through the whole of RWKV-4 |
 //! | [`cross_entropy`](cross_entropy::cross_entropy) | `ln Σ e^{logits} − logit of the target`, with L2Wrap |
-//! | [`adam`](adam::adam) | one update of a parameter and its moments, or none where the gradients' norm is no number |
+//! | [`adam`](adam::adam) | one update of parameters and their moments, or none where the gradients' norm is no number |
 //! | [`sum_of_squares`](sum_of_squares::sum_of_squares) | `Σ x²` over many tensors |
 //! | [`head_loss`](head_loss::head_loss) | head and cross-entropy together, over some rows at a time |
 //! | [`with_auxiliary`](auxiliary::with_auxiliary) | its input; a second loss joins the gradients |
@@ -48,7 +48,7 @@ pub mod sum_of_squares;
 pub mod token_shift;
 pub mod wkv;
 
-use adam::AdamStep;
+use adam::AdamUpdate;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::ops::{FloatTensor, IntTensor};
 use burn::tensor::{DType, FloatDType, Tensor, TensorMetadata, TensorPrimitive};
@@ -80,15 +80,15 @@ pub trait RwkvBackend: Backend {
         work()
     }
 
-    /// Whether the device has [`Self::decode_step`].
+    /// Whether the device has [`Self::decode_step`], which may still refuse inputs.
     fn has_decode_step(_device: &Self::Device) -> bool {
         false
     }
 
     /// A token through the whole of RWKV-4 in one operation: logits and state as the operations below give them, up to
-    /// rounding. Weights are packed in main memory and tensors elsewhere. Nothing where the backend has no such operation, or for
+    /// rounding. Weights are packed in main memory and tensors elsewhere. Nothing where the device has no such operation, or for
     /// inputs that it does not take: in main memory weights that are not packed and streams that are rescaled, elsewhere what
-    /// does not [fit](DecodeInputs::fit_kernels); see [`decode`].
+    /// has no [sizes](DecodeInputs::sizes_for_kernels); see [`decode`].
     fn decode_step(_inputs: DecodeInputs<'_, Self>) -> Option<DecodeOutputs<Self>> {
         None
     }
@@ -209,16 +209,9 @@ pub trait RwkvBackend: Backend {
         cross_entropy::portable::backward::<Self>(logits, targets, lse, grad, l2_wrap)
     }
 
-    /// The operation of [`adam::adam`]: the parameter and its moments after the update. Not differentiable.
-    fn adam_step(
-        param: FloatTensor<Self>,
-        grad: FloatTensor<Self>,
-        first: FloatTensor<Self>,
-        second: FloatTensor<Self>,
-        norm: FloatTensor<Self>,
-        step: &AdamStep,
-    ) -> [FloatTensor<Self>; 3] {
-        adam::portable::step::<Self>(param, grad, first, second, norm, step)
+    /// The operation of [`adam::adam`]: every parameter and its moments after the update. Not differentiable.
+    fn adam(updates: Vec<AdamUpdate<Self>>, norm: FloatTensor<Self>) -> Vec<[FloatTensor<Self>; 3]> {
+        adam::portable::updates(updates, &norm)
     }
 
     /// The operation of [`sum_of_squares::sum_of_squares`]. Not differentiable.

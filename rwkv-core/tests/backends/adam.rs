@@ -1,11 +1,12 @@
 //! Adam's update on every backend: its formula, with clipping, and that a norm that is no number leaves everything alone.
 
-use crate::support::{assert_close, tensor, values};
+use crate::support::{assert_close, say, tensor, values};
+use burn::tensor::ops::FloatTensor;
 use burn::tensor::{DType, Tensor, TensorPrimitive};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use rwkv_core::ops::RwkvBackend;
-use rwkv_core::ops::adam::{AdamStep, adam, portable};
+use rwkv_core::ops::adam::{AdamStep, AdamUpdate, adam, portable};
 
 /// More than one task, and no multiple of a vector.
 const N: usize = 20_011;
@@ -18,19 +19,32 @@ fn step(max_norm: f64, updates: u64) -> AdamStep {
     AdamStep { lr: 1e-2, beta_1: 0.9, beta_2: 0.99, epsilon: 1e-8, max_norm, weight_decay: 0.1, updates }
 }
 
-/// The operation, and its default body, which backends with kernels do not use.
+/// The operation of one parameter, and its default body, which backends with kernels do not use.
 type Update<B> = fn([Tensor<B, 1>; 5], &AdamStep) -> [Tensor<B, 1>; 3];
 
 fn updates<B: RwkvBackend>() -> [(&'static str, Update<B>); 2] {
-    let plain: Update<B> = |tensors, step| {
-        let [param, grad, first, second, norm] = tensors.map(|x| x.into_primitive().tensor());
-        let out = portable::step::<B>(param, grad, first, second, norm, step);
-        out.map(|x| Tensor::from_primitive(TensorPrimitive::Float(x)))
-    };
     [
-        ("operation", |[param, grad, first, second, norm], step| adam(param, grad, first, second, norm, step)),
-        ("body", plain),
+        ("operation", |tensors, step| {
+            let (update, norm) = of_tensors(tensors, *step);
+            only(adam(vec![update], norm))
+        }),
+        ("body", |tensors, step| {
+            let (update, norm) = of_tensors(tensors, *step);
+            only(portable::updates::<B>(vec![update], &norm.into_primitive().tensor()))
+        }),
     ]
+}
+
+/// An update of parameter, gradient and moments, and the norm.
+fn of_tensors<B: RwkvBackend>(tensors: [Tensor<B, 1>; 5], step: AdamStep) -> (AdamUpdate<B>, Tensor<B, 1>) {
+    let [param, grad, first, second, norm] = tensors;
+    let [param, grad, first, second] = [param, grad, first, second].map(|x| x.into_primitive().tensor());
+    (AdamUpdate { param, grad, first, second, step }, norm)
+}
+
+fn only<B: RwkvBackend>(after: Vec<[FloatTensor<B>; 3]>) -> [Tensor<B, 1>; 3] {
+    let [after] = <[_; 1]>::try_from(after).expect("one parameter");
+    after.map(|x| Tensor::from_primitive(TensorPrimitive::Float(x)))
 }
 
 /// In main memory also in f64, which has no kernel there.
@@ -116,4 +130,38 @@ fn adam_leaves_out_what_has_no_norm<B: RwkvBackend>(device: &B::Device) {
     }
 }
 
-on_every_backend!(adam_is_its_formula, adam_leaves_out_what_has_no_norm);
+/// Parameters of many sizes together, of several rates and decays, each as if it were alone.
+fn adam_of_many_is_adam_of_each<B: RwkvBackend>(device: &B::Device) {
+    let mut rng = StdRng::seed_from_u64(11);
+    // More than a launch takes; one element, whole vectors and parts of them, cubes that fill and that do not, and more elements
+    // than are put together.
+    let sizes =
+        [1, 4, 3, 256, 4, 1025, 7, 64, 128, 4096, 1 << 20, 12, 8, 20, 5, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 512, 16, 24];
+    let given = sizes.map(|size| [(); 4].map(|()| random(&mut rng).into_iter().cycle().take(size).collect::<Vec<_>>()));
+    let steps = [0.0, 0.1]
+        .into_iter()
+        .flat_map(|weight_decay| [1e-2, 2e-2].map(|lr| AdamStep { lr, weight_decay, ..step(1.0, 3) }));
+    let steps: Vec<AdamStep> = steps.cycle().take(sizes.len()).collect();
+    let update = |which: usize| {
+        let [param, grad, first, second] = &given[which];
+        let second: Vec<f64> = second.iter().map(|x| x.abs()).collect();
+        let tensors = [param, grad, first, &second, &vec![2.5]];
+        of_tensors::<B>(tensors.map(|x| tensor(x, [x.len()], &(device, DType::F32))), steps[which])
+    };
+    let all: (Vec<_>, Vec<_>) = (0..sizes.len()).map(update).unzip();
+    let together = adam(all.0, all.1[0].clone());
+    assert_eq!(together.len(), sizes.len());
+    let mut largest = 0.0f64;
+    for (which, together) in together.into_iter().enumerate() {
+        let (update, norm) = update(which);
+        for (x, y) in only::<B>(vec![together]).into_iter().zip(only::<B>(adam(vec![update], norm))) {
+            assert_eq!(x.dims(), [sizes[which]]);
+            let pairs = values(x).into_iter().zip(values(y));
+            largest = pairs.map(|(x, y)| (x - y).abs()).fold(largest, f64::max);
+        }
+    }
+    say(&format!("adam of many beside adam of each on {}: {largest:.1e}", B::name(device)));
+    assert!(largest < 1e-7);
+}
+
+on_every_backend!(adam_is_its_formula, adam_leaves_out_what_has_no_norm, adam_of_many_is_adam_of_each);

@@ -8,7 +8,7 @@ use burn::tensor::{DType, Int, Tensor, TensorData, TensorMetadata, TensorPrimiti
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use rwkv_core::ops::RwkvBackend;
-use rwkv_core::ops::adam::AdamStep;
+use rwkv_core::ops::adam::{AdamStep, AdamUpdate};
 use rwkv_core::ops::cross_entropy::cross_entropy;
 use rwkv_core::ops::gate::gate;
 use rwkv_core::ops::layer_norm::layer_norm;
@@ -274,7 +274,8 @@ fn what_others_hold_keeps_its_numbers<B: RwkvBackend>(device: &B::Device) {
         ("layer norm, backward", &|[x, grad, _]| B::layer_norm_backward(x, per_column(), grad, EPSILON).into()),
         ("Adam", &|[param, grad, first]| {
             let (second, norm) = (squares(first.clone()), tensor::<B, 1>(&[1.0], [1], at));
-            B::adam_step(param, grad, first, second, float(norm), &step).into()
+            let update = AdamUpdate { param, grad, first, second, step };
+            B::adam(vec![update], float(norm)).into_iter().flatten().collect()
         }),
         ("cross-entropy, backward", &|[logits, ..]| vec![entropy(logits, per_row(), per_row())]),
     ];

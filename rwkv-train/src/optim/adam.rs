@@ -4,11 +4,12 @@ use super::Groups;
 use burn::module::{Module, ModuleMapper, Param, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::backend::{AutodiffBackend, Backend};
-use burn::tensor::{DType, Tensor, TensorData};
+use burn::tensor::ops::{FloatTensor, FloatTensorOps};
+use burn::tensor::{DType, Shape, Tensor, TensorData, TensorPrimitive};
 use rwkv_core::error::{Error, Result};
 use rwkv_core::files::replace_atomic;
 use rwkv_core::ops::RwkvAutodiffBackend;
-use rwkv_core::ops::adam::{AdamStep, adam};
+use rwkv_core::ops::adam::{AdamStep, AdamUpdate, adam};
 use safetensors::{Dtype, SafeTensors, View};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -86,7 +87,12 @@ impl<B: RwkvAutodiffBackend> Adam<B> {
         norm: Tensor<B::InnerBackend, 1>,
     ) -> M {
         self.updates += 1;
-        module.map(&mut Step { adam: self, grads, norm: norm.cast(DType::F32), update })
+        let mut taking = Taking { adam: self, grads, update, learners: Vec::new(), updates: Vec::new() };
+        let module = module.map(&mut taking);
+        let Taking { learners, updates, .. } = taking;
+        let after = learners.into_iter().zip(adam(updates, norm.cast(DType::F32)));
+        let after = after.map(|((id, shape), tensors)| (id, Learnt(shape, tensors))).collect();
+        module.map(&mut PuttingBack { adam: self, after })
     }
 
     /// Counts an update less: one whose norm turned out to be no number.
@@ -147,41 +153,67 @@ impl<B: RwkvAutodiffBackend> Adam<B> {
     }
 }
 
-struct Step<'a, B: AutodiffBackend> {
+/// Takes parameters out of a module, with their gradients and moments, and leaves next to nothing in their place: what is
+/// held twice could not be written over.
+struct Taking<'a, B: AutodiffBackend> {
     adam: &'a mut Adam<B>,
     grads: GradientsParams,
-    norm: Tensor<B::InnerBackend, 1>,
     update: Update,
+    /// Whose the updates are, and of which shape.
+    learners: Vec<(ParamId, Shape)>,
+    updates: Vec<AdamUpdate<B::InnerBackend>>,
 }
 
-impl<B: RwkvAutodiffBackend> ModuleMapper<B> for Step<'_, B> {
+impl<B: RwkvAutodiffBackend> ModuleMapper<B> for Taking<'_, B> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
-        let Some(name) = self.adam.names.get(&param.id).cloned() else { return param };
+        let Some(name) = self.adam.names.get(&param.id) else { return param };
         let Some(grad) = self.grads.remove::<B::InnerBackend, D>(param.id) else { return param };
         let (id, tensor, mapper) = param.consume();
-        let (shape, trains) = (tensor.dims(), tensor.is_require_grad());
-        let tensor = tensor.inner();
+        let (shape, trains, device) = (tensor.dims(), tensor.is_require_grad(), tensor.device());
         let flat = |x: Tensor<B::InnerBackend, D>| x.reshape([shape.iter().product::<usize>()]);
-        let (param, grad) = (flat(tensor), flat(grad).cast(DType::F32));
+        let (param, grad) = (flat(tensor.inner()), flat(grad).cast(DType::F32));
         let [first, second] =
-            self.adam.moments.remove(&name).unwrap_or_else(|| [param.zeros_like(), param.zeros_like()]);
+            self.adam.moments.remove(name).unwrap_or_else(|| [param.zeros_like(), param.zeros_like()]);
         let AdamConfig { beta_1, beta_2, epsilon, groups } = self.adam.config;
         let step = AdamStep {
-            lr: self.update.lr * groups.lr_scale(&name),
+            lr: self.update.lr * groups.lr_scale(name),
             beta_1,
             beta_2,
             epsilon,
             max_norm: self.update.max_norm,
-            weight_decay: if groups.decays(&name, D) { self.update.weight_decay } else { 0.0 },
+            weight_decay: if groups.decays(name, D) { self.update.weight_decay } else { 0.0 },
             updates: self.adam.updates,
         };
-        let [param, first, second] = adam(param, grad, first, second, self.norm.clone(), &step);
-        self.adam.moments.insert(name, [first, second]);
-        let tensor = Tensor::<B, D>::from_inner(param.reshape(shape)).set_require_grad(trains);
-        Param::from_mapped_value(id, tensor, mapper)
+        let [param, grad, first, second] = [param, grad, first, second].map(|x| x.into_primitive().tensor());
+        self.learners.push((id, shape.into()));
+        self.updates.push(AdamUpdate { param, grad, first, second, step });
+        let stands_in = Tensor::<B, D>::empty([1; D], &device).set_require_grad(trains);
+        Param::from_mapped_value(id, stands_in, mapper)
     }
 }
 
+/// Puts parameters back after the update, and their moments.
+struct PuttingBack<'a, B: AutodiffBackend> {
+    adam: &'a mut Adam<B>,
+    after: HashMap<ParamId, Learnt<B::InnerBackend>>,
+}
+
+/// A parameter's shape, and the parameter and its moments after the update, flat.
+struct Learnt<B: Backend>(Shape, [FloatTensor<B>; 3]);
+
+impl<B: RwkvAutodiffBackend> ModuleMapper<B> for PuttingBack<'_, B> {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
+        let Some(Learnt(shape, [learnt, first, second])) = self.after.remove(&param.id) else { return param };
+        let (id, stands_in, mapper) = param.consume();
+        if let Some(name) = self.adam.names.get(&id) {
+            let moments = [first, second].map(|x| Tensor::from_primitive(TensorPrimitive::Float(x)));
+            self.adam.moments.insert(name.clone(), moments);
+        }
+        let learnt = TensorPrimitive::Float(B::InnerBackend::float_reshape(learnt, shape));
+        let tensor = Tensor::<B, D>::from_inner(Tensor::from_primitive(learnt));
+        Param::from_mapped_value(id, tensor.set_require_grad(stands_in.is_require_grad()), mapper)
+    }
+}
 /// A tensor that comes to the host when it is written.
 struct Lazy<B: Backend> {
     tensor: Tensor<B, 1>,

@@ -1,8 +1,6 @@
 //! A small model, a batch, and training on a share of it.
 #![allow(dead_code, reason = "not every test file uses all of it")]
 
-pub mod small_run;
-
 use burn::backend::{Autodiff, Flex};
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;

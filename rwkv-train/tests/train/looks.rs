@@ -1,9 +1,11 @@
 //! Loss and gradient norm, looked at after every step or once in some steps: the same run.
 
-use crate::support::B;
-use crate::support::small_run::{Row, broken_at, config, dataset, fresh, row, tokenizer, weights};
 #[cfg(feature = "collective")]
-use crate::support::{self, small_run::Broken};
+use crate::small_run::Broken;
+use crate::small_run::{Row, broken_at, config, dataset, fresh, row, tokenizer, weights};
+#[cfg(feature = "collective")]
+use crate::support;
+use crate::support::B;
 use burn::module::AutodiffModule;
 use rwkv_core::provenance::Provenance;
 use rwkv_train::checkpoints;

@@ -3,6 +3,9 @@
 #[path = "../../../rwkv-core/tests/backends/support/fixture.rs"]
 mod fixture;
 #[cfg(feature = "flex")]
+#[path = "../support/small_run.rs"]
+mod small_run;
+#[cfg(feature = "flex")]
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -1,7 +1,7 @@
 //! Every key of the configuration changes what a run does, and samples are the same however they are dealt out.
 
+use crate::small_run::{Row, config, dataset, fresh, row, tokenizer, weights};
 use crate::support::B;
-use crate::support::small_run::{Row, config, dataset, fresh, row, tokenizer, weights};
 use burn::module::AutodiffModule;
 use rwkv_core::checkpoint::{self, Checkpoint};
 use rwkv_core::model::Rwkv;

@@ -1,6 +1,6 @@
 //! Adam's update on the CPU: one pass.
 
-use super::{AdamStep, Factors};
+use super::{AdamUpdate, Factors};
 use crate::ops::cpu::lanes::{LANES, load, map, store};
 use crate::ops::cpu::over::{Over, Rewritten};
 use crate::ops::cpu::tensors::{CpuBackend, read};
@@ -8,18 +8,19 @@ use crate::ops::cpu::{CHUNK, kernel, run};
 use burn::tensor::ops::FloatTensor;
 use burn::tensor::{DType, TensorMetadata};
 
-pub(in crate::ops) fn step<B: CpuBackend>(
-    param: FloatTensor<B>,
-    grad: FloatTensor<B>,
-    first: FloatTensor<B>,
-    second: FloatTensor<B>,
+pub(in crate::ops) fn updates<B: CpuBackend>(
+    updates: Vec<AdamUpdate<B>>,
     norm: FloatTensor<B>,
-    step: &AdamStep,
-) -> [FloatTensor<B>; 3] {
-    if param.dtype() == DType::F64 {
-        return super::portable::step::<B>(param, grad, first, second, norm, step);
+) -> Vec<[FloatTensor<B>; 3]> {
+    if updates.iter().any(|update| update.param.dtype() == DType::F64) {
+        return super::portable::updates::<B>(updates, &norm);
     }
     let norm = f64::from(read::<B>(norm).as_ref()[0]);
+    updates.into_iter().map(|update| after(update, norm)).collect()
+}
+
+fn after<B: CpuBackend>(update: AdamUpdate<B>, norm: f64) -> [FloatTensor<B>; 3] {
+    let AdamUpdate { param, grad, first, second, step } = update;
     if !norm.is_finite() {
         return [param, first, second];
     }
@@ -28,7 +29,7 @@ pub(in crate::ops) fn step<B: CpuBackend>(
     let elements = grad.as_ref().len();
     let [param, first, second] = state.each_mut().map(|state| state.parts(CHUNK).into_iter());
     let tasks = param.zip(first).zip(second).zip(grad.as_ref().chunks(CHUNK));
-    run(Update, elements, tasks, &(clip, Factors::from(step)));
+    run(Update, elements, tasks, &(clip, Factors::from(&step)));
     state.map(Over::into_tensor)
 }
 

@@ -1,22 +1,20 @@
 //! Adam's update in plain tensor operations.
 
-use super::{AdamStep, Factors};
+use super::{AdamUpdate, Factors};
 use crate::ops::{cast, primitive, tensor};
 use burn::tensor::TensorMetadata;
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::FloatTensor;
 
-/// Default body of [`RwkvBackend::adam_step`](crate::ops::RwkvBackend::adam_step).
+/// Default body of [`RwkvBackend::adam`](crate::ops::RwkvBackend::adam).
 #[must_use]
-pub fn step<B: Backend>(
-    param: FloatTensor<B>,
-    grad: FloatTensor<B>,
-    first: FloatTensor<B>,
-    second: FloatTensor<B>,
-    norm: FloatTensor<B>,
-    step: &AdamStep,
-) -> [FloatTensor<B>; 3] {
-    let Factors { max_norm, beta_1, beta_2, new_1, new_2, epsilon, keep, rate, scale } = step.into();
+pub fn updates<B: Backend>(updates: Vec<AdamUpdate<B>>, norm: &FloatTensor<B>) -> Vec<[FloatTensor<B>; 3]> {
+    updates.into_iter().map(|update| after(update, norm.clone())).collect()
+}
+
+fn after<B: Backend>(update: AdamUpdate<B>, norm: FloatTensor<B>) -> [FloatTensor<B>; 3] {
+    let AdamUpdate { param, grad, first, second, step } = update;
+    let Factors { max_norm, beta_1, beta_2, new_1, new_2, epsilon, keep, rate, scale } = (&step).into();
     let (shape, norm) = (param.shape(), tensor::<B, 1>(cast::<B>(norm, grad.dtype())));
     let flat = |x: FloatTensor<B>| tensor::<B, 1>(B::float_reshape(x, [shape.num_elements()].into()));
     let [param, grad, first, second] = [param, grad, first, second].map(flat);

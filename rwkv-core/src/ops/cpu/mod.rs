@@ -100,15 +100,11 @@ macro_rules! cpu_operations {
             $crate::ops::squared_relu::cpu::backward::<Self>(x, grad)
         }
 
-        fn adam_step(
-            param: FloatTensor<Self>,
-            grad: FloatTensor<Self>,
-            first: FloatTensor<Self>,
-            second: FloatTensor<Self>,
+        fn adam(
+            updates: Vec<$crate::ops::adam::AdamUpdate<Self>>,
             norm: FloatTensor<Self>,
-            step: &$crate::ops::adam::AdamStep,
-        ) -> [FloatTensor<Self>; 3] {
-            $crate::ops::adam::cpu::step::<Self>(param, grad, first, second, norm, step)
+        ) -> Vec<[FloatTensor<Self>; 3]> {
+            $crate::ops::adam::cpu::updates(updates, norm)
         }
 
         fn sum_of_squares(tensors: Vec<FloatTensor<Self>>) -> FloatTensor<Self> {

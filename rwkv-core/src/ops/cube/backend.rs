@@ -1,6 +1,6 @@
 //! [`RwkvBackend`] for every CubeCL runtime.
 
-use crate::ops::adam::AdamStep;
+use crate::ops::adam::AdamUpdate;
 use crate::ops::decode::{self, DecodeInputs, DecodeOutputs};
 use crate::ops::token_shift::TokenShiftGradients;
 use crate::ops::wkv::{self, WkvForward, WkvGradients, WkvInputs, WkvSaved};
@@ -97,15 +97,8 @@ where
         cross_entropy::cube::backward(logits, targets, lse, grad, l2_wrap)
     }
 
-    fn adam_step(
-        param: CubeTensor<R>,
-        grad: CubeTensor<R>,
-        first: CubeTensor<R>,
-        second: CubeTensor<R>,
-        norm: CubeTensor<R>,
-        step: &AdamStep,
-    ) -> [CubeTensor<R>; 3] {
-        adam::cube::step::<R, F, I, BT>(param, grad, first, second, norm, step)
+    fn adam(updates: Vec<AdamUpdate<Self>>, norm: CubeTensor<R>) -> Vec<[CubeTensor<R>; 3]> {
+        adam::cube::updates(updates, norm)
     }
 
     fn sum_of_squares(tensors: Vec<CubeTensor<R>>) -> CubeTensor<R> {

@@ -1,62 +1,56 @@
 //! The decoding step as one operation of Burn's fusion stream.
 
-use super::{DecodeBlock, DecodeInputs, DecodeMatrix, DecodeOutputs};
+use super::{DecodeBlock, DecodeInputs, DecodeMatrix, DecodeOutputs, DecodeSizes};
 use crate::ops::RwkvBackend;
-use crate::ops::fusion::register;
+use crate::ops::fusion::register_call;
 use burn::tensor::ops::FloatTensor;
-use burn::tensor::{DType, Shape, TensorMetadata};
+use burn::tensor::{DType, Shape};
 use burn_fusion::{Fusion, FusionBackend};
 
-/// Nothing for inputs that do not [fit](DecodeInputs::fit_kernels): once they are in the stream it is too late to find out.
+/// Nothing for inputs without [sizes](DecodeInputs::sizes_for_kernels), or where the inner backend has no such operation: once
+/// inputs are in the stream it is too late to find out.
 pub(in crate::ops) fn step<B: FusionBackend + RwkvBackend>(
     inputs: DecodeInputs<'_, Fusion<B>>,
 ) -> Option<DecodeOutputs<Fusion<B>>> {
-    if !inputs.fit_kernels() {
+    let DecodeSizes { batch, width, att, vocab, .. } = inputs.sizes_for_kernels()?;
+    let DecodeInputs { x, blocks, ln_out, head: DecodeMatrix::Tensors(head), epsilon } = inputs else { return None };
+    if !B::has_decode_step(x.client.device()) {
         return None;
     }
-    let outputs: Vec<_> = shapes(&inputs).into_iter().map(|shape| (shape, DType::F32)).collect();
-    let DecodeInputs { x, blocks, ln_out, head, epsilon } = inputs;
+    let mut outputs = vec![Shape::new([batch, vocab])];
     let mut tensors = vec![x];
-    let blocks = blocks.into_iter().map(|block| {
-        block.map(&mut tensors, Vec::push, |tensors, matrix| match matrix {
-            DecodeMatrix::Tensors(pieces) => Some(tensors.extend(pieces)),
-            DecodeMatrix::Packed(_) => None,
+    let places = blocks.into_iter().map(|block| {
+        outputs.extend([Shape::new([batch, width]), Shape::new([batch, width]), Shape::new([batch, 3, att])]);
+        block.map(&mut tensors, Vec::push, |tensors, matrix| {
+            let DecodeMatrix::Tensors(pieces) = matrix else { return None };
+            tensors.extend(pieces);
+            Some(())
         })
     });
-    let depth = blocks.len();
-    let emptied = Emptied { blocks: blocks.collect::<Option<_>>()?, epsilon };
+    let places = Places { blocks: places.collect::<Option<_>>()?, epsilon };
     tensors.extend(ln_out);
-    let DecodeMatrix::Tensors(head) = head else { return None };
     tensors.extend(head);
     let run = move |tensors| {
-        let outputs = B::decode_step(emptied.filled(tensors)).expect("a backend with the operation takes what fits");
+        let outputs = B::decode_step(places.filled(tensors)).expect("a backend with the operation takes what fits");
         std::iter::once(outputs.logits).chain(outputs.state.into_iter().flatten()).collect()
     };
-    let mut made = register::<B>("rwkv.decode_step", tensors, outputs, run).into_iter();
-    let mut next = || made.next().expect("as many outputs as were described");
-    let logits = next();
-    let state = (0..depth).map(|_| [next(), next(), next()]);
-    Some(DecodeOutputs { logits, state: state.collect() })
-}
-
-/// Of the logits, then of every block's state.
-fn shapes<B: RwkvBackend>(inputs: &DecodeInputs<'_, B>) -> Vec<Shape> {
-    let [batch, _] = inputs.x.shape().dims();
-    let vocab = match &inputs.head {
-        DecodeMatrix::Tensors(pieces) => pieces.iter().map(|piece| piece.shape()[1]).sum(),
-        DecodeMatrix::Packed(matrix) => matrix.rows(),
-    };
-    let state = inputs.blocks.iter().flat_map(|block| [&block.att_x, &block.ffn_x, &block.memory]);
-    std::iter::once(Shape::new([batch, vocab])).chain(state.map(TensorMetadata::shape)).collect()
+    let outputs = outputs.into_iter().map(|shape| (shape, DType::F32)).collect();
+    let mut made = register_call::<B>("rwkv.decode_step", tensors, outputs, run).into_iter();
+    let logits = made.next()?;
+    let mut state = Vec::new();
+    while let (Some(att_x), Some(ffn_x), Some(memory)) = (made.next(), made.next(), made.next()) {
+        state.push([att_x, ffn_x, memory]);
+    }
+    Some(DecodeOutputs { logits, state })
 }
 
 /// The inputs without their tensors.
-struct Emptied {
+struct Places {
     blocks: Vec<DecodeBlock<(), ()>>,
     epsilon: f64,
 }
 
-impl Emptied {
+impl Places {
     /// The inputs with these tensors, in the order in which they were taken out.
     fn filled<B: RwkvBackend>(&self, tensors: Vec<FloatTensor<B>>) -> DecodeInputs<'static, B> {
         let next = |tensors: &mut std::vec::IntoIter<_>| tensors.next().expect("as many tensors as were taken out");

@@ -71,28 +71,65 @@ pub struct DecodeInputs<'a, B: Backend> {
 }
 
 impl<B: Backend> DecodeInputs<'_, B> {
-    /// Whether a step over tensors takes them: numbers beside the matrices are `f32`, every matrix of a block is one tensor,
-    /// those that are read together have one dtype, and all blocks have the same widths; and there is a block.
+    /// The sizes, where a step over tensors takes the inputs: numbers beside the matrices are `f32`, every matrix of a block is one
+    /// tensor, those that are read together have one dtype, all blocks have the same sizes, all shapes are those of the
+    /// fields, and there are a block and no more than [`MAX_BATCH`] sequences.
     #[must_use]
-    pub fn fit_kernels(&self) -> bool {
-        let of_block = self.blocks.iter().flat_map(DecodeBlock::numbers);
-        let numbers = of_block.chain(&self.ln_out).chain([&self.x]).all(|tensor| tensor.dtype() == DType::F32);
-        let dtype = |matrix: &DecodeMatrix<'_, B>| matrix.tensor().map(TensorMetadata::dtype);
-        let shapes = |block: &DecodeBlock<_, DecodeMatrix<'_, B>>| {
-            block.matrices().map(|matrix| matrix.tensor().map(TensorMetadata::shape))
-        };
-        let first = self.blocks.first().map(shapes);
-        let matrices = self.blocks.iter().all(|block| {
-            let [key, value, receptance] = block.att.each_ref().map(dtype);
-            let shapes = shapes(block);
-            shapes.iter().all(Option::is_some)
-                && key == value
-                && key == receptance
-                && dtype(&block.ffn_key) == dtype(&block.ffn_receptance)
-                && Some(shapes) == first
-        });
-        numbers && matrices && first.is_some() && matches!(self.head, DecodeMatrix::Tensors(_))
+    pub fn sizes_for_kernels(&self) -> Option<DecodeSizes> {
+        let [batch, width] = matrix_shape(&self.x)?;
+        let first = self.blocks.first()?;
+        let [_, att] = matrix_shape(first.att[0].tensor()?)?;
+        let [_, ffn] = matrix_shape(first.ffn_key.tensor()?)?;
+        let DecodeMatrix::Tensors(head) = &self.head else { return None };
+        let of_piece = |piece| matrix_shape(piece).filter(|[inputs, _]| *inputs == width).map(|[_, outputs]| outputs);
+        let vocab = head.iter().map(of_piece).sum::<Option<usize>>()?;
+        let sizes = DecodeSizes { batch, width, att, ffn, vocab };
+        let ends = [&self.x, &self.ln_out[0], &self.ln_out[1]].iter().all(|tensor| tensor.dtype() == DType::F32)
+            && self.ln_out.iter().all(|tensor| tensor.shape().num_elements() == width);
+        let fits = ends && (1..=MAX_BATCH).contains(&batch) && vocab > 0;
+        (fits && self.blocks.iter().all(|block| sizes.fit(block))).then_some(sizes)
     }
+}
+
+/// The sizes of a decoding step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DecodeSizes {
+    /// Sequences, `B`.
+    pub batch: usize,
+    /// The stream's width, `C`.
+    pub width: usize,
+    /// Channels of WKV, `A`.
+    pub att: usize,
+    /// Channels of the channel-mix's keys, `F`.
+    pub ffn: usize,
+    /// Tokens, `V`.
+    pub vocab: usize,
+}
+
+impl DecodeSizes {
+    fn fit<B: Backend>(self, block: &DecodeBlock<FloatTensor<B>, DecodeMatrix<'_, B>>) -> bool {
+        let Self { batch, width, att, ffn, .. } = self;
+        let inside = |tensor: &FloatTensor<B>, count| tensor.shape().num_elements() == count;
+        let of_stream = block.ln1.iter().chain(&block.ln2).chain(&block.att_mix).chain(&block.ffn_mix);
+        let shapes =
+            [[width, att], [width, att], [width, att], [att, width], [width, ffn], [width, width], [ffn, width]];
+        let dtype = |matrix: &DecodeMatrix<'_, B>| matrix.tensor().map(TensorMetadata::dtype);
+        let [key, value, receptance] = block.att.each_ref().map(dtype);
+        block.numbers().all(|tensor| tensor.dtype() == DType::F32)
+            && of_stream.into_iter().all(|tensor| inside(tensor, width))
+            && inside(&block.time_decay, att)
+            && inside(&block.time_first, att)
+            && [&block.att_x, &block.ffn_x].iter().all(|tensor| matrix_shape(*tensor) == Some([batch, width]))
+            && block.memory.shape() == [batch, 3, att].into()
+            && block.matrices().iter().zip(shapes).all(|(m, shape)| m.tensor().and_then(matrix_shape) == Some(shape))
+            && key == value
+            && key == receptance
+            && dtype(&block.ffn_key) == dtype(&block.ffn_receptance)
+    }
+}
+
+fn matrix_shape(tensor: &impl TensorMetadata) -> Option<[usize; 2]> {
+    (tensor.rank() == 2).then(|| tensor.shape().dims())
 }
 
 /// What comes of a token.
@@ -112,6 +149,7 @@ mod tests {
     use burn::tensor::Tensor;
 
     type Inputs = DecodeInputs<'static, Flex>;
+    type Change = fn(&mut Inputs);
 
     fn numbers(shape: [usize; 2], dtype: DType) -> FloatTensor<Flex> {
         crate::ops::primitive(Tensor::<Flex, 2>::zeros(shape, (&Default::default(), dtype)))
@@ -123,6 +161,7 @@ mod tests {
 
     fn block(hidden: usize) -> DecodeBlock<FloatTensor<Flex>, DecodeMatrix<'static, Flex>> {
         let number = || numbers([1, 4], DType::F32);
+        let memory = Tensor::<Flex, 3>::zeros([1, 3, 4], (&Default::default(), DType::F32));
         let square = || matrix(4, 4, DType::F16);
         DecodeBlock {
             ln1: [number(), number()],
@@ -139,11 +178,11 @@ mod tests {
             scale: 1.0,
             att_x: number(),
             ffn_x: number(),
-            memory: number(),
+            memory: crate::ops::primitive(memory),
         }
     }
 
-    fn fit(change: impl FnOnce(&mut Inputs)) -> bool {
+    fn sizes(change: impl FnOnce(&mut Inputs)) -> Option<DecodeSizes> {
         let number = || numbers([1, 4], DType::F32);
         let mut inputs = DecodeInputs {
             x: number(),
@@ -153,25 +192,50 @@ mod tests {
             epsilon: 1e-5,
         };
         change(&mut inputs);
-        inputs.fit_kernels()
+        inputs.sizes_for_kernels()
     }
 
     #[test]
     fn only_what_kernels_take_fits() {
-        assert!(fit(|_| ()), "matrices of another dtype, a head in pieces");
-        assert!(fit(|inputs| inputs.blocks[1].att_output = matrix(4, 4, DType::F32)), "read alone");
-        assert!(!fit(|inputs| inputs.x = numbers([1, 4], DType::F16)));
-        assert!(!fit(|inputs| inputs.ln_out[1] = numbers([1, 4], DType::F64)));
-        assert!(!fit(|inputs| inputs.blocks[1].memory = numbers([1, 4], DType::F16)));
-        assert!(!fit(|inputs| inputs.blocks[1].ffn_mix[1] = numbers([1, 4], DType::F16)));
-        assert!(!fit(|inputs| inputs.blocks[0].att[1] = matrix(4, 4, DType::F32)), "read beside others");
-        assert!(!fit(|inputs| inputs.blocks[0].ffn_receptance = matrix(4, 4, DType::F32)));
-        assert!(!fit(|inputs| inputs.blocks[1] = block(12)), "another width");
-        assert!(!fit(|inputs| inputs.blocks.clear()));
-        let pieces = || DecodeMatrix::Tensors(vec![numbers([4, 2], DType::F16), numbers([4, 2], DType::F16)]);
-        assert!(!fit(|inputs| inputs.blocks[1].att_output = pieces()));
-        let packed = PackedMatrix::pack(Packing::F32, 5, 4, |_, row| row.fill(0.0));
-        let packed: &'static PackedMatrix = Box::leak(Box::new(packed));
-        assert!(!fit(|inputs| inputs.head = DecodeMatrix::Packed(packed)));
+        let all = DecodeSizes { batch: 1, width: 4, att: 4, ffn: 8, vocab: 5 };
+        assert_eq!(sizes(|_| ()), Some(all), "matrices of another dtype, a head in pieces");
+        assert!(sizes(|inputs| inputs.blocks[1].att_output = matrix(4, 4, DType::F32)).is_some(), "read alone");
+        let refused: [(&str, Change); 18] = [
+            ("f16", |inputs| inputs.x = numbers([1, 4], DType::F16)),
+            ("f64", |inputs| inputs.ln_out[1] = numbers([1, 4], DType::F64)),
+            ("f16 in a block", |inputs| inputs.blocks[1].ffn_mix[1] = numbers([1, 4], DType::F16)),
+            ("read beside others", |inputs| inputs.blocks[0].att[1] = matrix(4, 4, DType::F32)),
+            ("read beside another", |inputs| inputs.blocks[0].ffn_receptance = matrix(4, 4, DType::F32)),
+            ("another width", |inputs| inputs.blocks[1] = block(12)),
+            ("no block", |inputs| inputs.blocks.clear()),
+            ("pieces", |inputs| {
+                let pieces = vec![numbers([4, 2], DType::F16), numbers([4, 2], DType::F16)];
+                inputs.blocks[1].att_output = DecodeMatrix::Tensors(pieces);
+            }),
+            ("too many sequences", |inputs| {
+                let [many, memory] = [MAX_BATCH + 1, 12 * (MAX_BATCH + 1)];
+                inputs.x = numbers([many, 4], DType::F32);
+                for block in &mut inputs.blocks {
+                    (block.att_x, block.ffn_x) = (numbers([many, 4], DType::F32), numbers([many, 4], DType::F32));
+                    let zeros = Tensor::<Flex, 1>::zeros([memory], (&Default::default(), DType::F32));
+                    block.memory = crate::ops::primitive(zeros.reshape([many, 3, 4]));
+                }
+            }),
+            ("a state of more sequences", |inputs| inputs.blocks[1].att_x = numbers([2, 4], DType::F32)),
+            ("a WKV state of two dimensions", |inputs| inputs.blocks[0].memory = numbers([3, 4], DType::F32)),
+            ("a short vector", |inputs| inputs.blocks[0].time_first = numbers([1, 3], DType::F32)),
+            ("a long vector", |inputs| inputs.ln_out[0] = numbers([1, 5], DType::F32)),
+            ("a wide output", |inputs| inputs.blocks[0].att_output = matrix(4, 5, DType::F16)),
+            ("a low value", |inputs| inputs.blocks[0].ffn_value = matrix(7, 4, DType::F16)),
+            ("a piece of another width", |inputs| inputs.head = matrix(5, 4, DType::F16)),
+            ("no piece", |inputs| inputs.head = DecodeMatrix::Tensors(Vec::new())),
+            ("packed", |inputs| {
+                let packed = PackedMatrix::pack(Packing::F32, 5, 4, |_, row| row.fill(0.0));
+                inputs.head = DecodeMatrix::Packed(Box::leak(Box::new(packed)));
+            }),
+        ];
+        for (what, change) in refused {
+            assert_eq!(sizes(change), None, "{what}");
+        }
     }
 }

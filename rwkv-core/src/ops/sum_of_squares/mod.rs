@@ -20,7 +20,7 @@ use burn::tensor::ops::FloatTensor;
 /// Without a tensor.
 ///
 /// # Cost
-/// Two floating-point operations an element, which is read once. On GPUs a launch a tensor and one more.
+/// Two floating-point operations an element, which is read once. On GPUs a launch for up to 16 tensors and one more.
 ///
 /// # Example
 /// ```

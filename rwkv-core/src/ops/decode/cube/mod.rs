@@ -15,7 +15,7 @@
 mod kernels;
 mod product;
 
-use super::{DecodeBlock, DecodeInputs, DecodeMatrix, DecodeOutputs};
+use super::{DecodeBlock, DecodeInputs, DecodeMatrix, DecodeOutputs, DecodeSizes};
 use crate::ops::cube::{empty, empty_together, fold};
 use burn::tensor::ops::FloatTensorOps;
 use burn::tensor::{DType, Shape, TensorMetadata};
@@ -38,27 +38,23 @@ pub(in crate::ops) fn suits<R: CubeRuntime>(device: &R::Device) -> bool {
     R::client(device).properties().hardware.max_bindings >= BINDINGS
 }
 
-/// Nothing for inputs that do not [fit](DecodeInputs::fit_kernels).
+/// Nothing for inputs without [sizes](DecodeInputs::sizes_for_kernels), or on a device that the step does not suit.
 pub(in crate::ops) fn step<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolElement>(
     inputs: DecodeInputs<'_, CubeBackend<R, F, I, BT>>,
 ) -> Option<DecodeOutputs<CubeBackend<R, F, I, BT>>> {
-    if !inputs.fit_kernels() {
+    let DecodeSizes { batch, width, att, ffn, .. } = inputs.sizes_for_kernels()?;
+    let DecodeInputs { x, blocks, ln_out, head: DecodeMatrix::Tensors(head), epsilon } = inputs else { return None };
+    if !suits::<R>(&x.device) {
         return None;
     }
-    let DecodeInputs { x, blocks, ln_out, head, epsilon } = inputs;
     let epsilon = epsilon as f32;
     let blocks = blocks.into_iter().map(|block| block.map(&mut (), |(), t| into_contiguous(t), |(), m| matrix(m)));
     let blocks = blocks.collect::<Option<Vec<Block<R>>>>()?;
-    let ln_out = ln_out.map(into_contiguous);
-    let DecodeMatrix::Tensors(head) = head else { return None };
-    let x = into_contiguous(x);
-    let [batch, width] = x.shape().dims();
-    let first = blocks.first()?;
-    let [channels, hidden] = [columns(&first.att[0]), columns(&first.ffn_key)];
-    let of_block = || [vec![batch, width], vec![batch, width], vec![batch, 3, channels]].map(Shape::from);
+    let (x, ln_out) = (into_contiguous(x), ln_out.map(into_contiguous));
+    let of_block = || [vec![batch, width], vec![batch, width], vec![batch, 3, att]].map(Shape::from);
     let mut after = in_turn(empty_together(&x, blocks.iter().flat_map(|_| of_block()), DType::F32));
     // What goes from one launch to the next: launches follow each other, so every block may write over the last one's.
-    let passed = [width, width, channels, hidden, width].map(|width| Shape::new([batch, width]));
+    let passed = [width, width, att, ffn, width].map(|width| Shape::new([batch, width]));
     let mut passed = in_turn(empty_together(&x, passed, DType::F32));
     let [after_att, after_ffn, y, hidden, gates] = [passed(), passed(), passed(), passed(), passed()];
     let (mut stream, mut state) = (&x, Vec::with_capacity(blocks.len()));
@@ -89,7 +85,7 @@ fn in_turn<R: CubeRuntime>(tensors: Vec<CubeTensor<R>>) -> impl FnMut() -> CubeT
 /// A block's tensors, each without gaps.
 type Block<R> = DecodeBlock<CubeTensor<R>, CubeTensor<R>>;
 
-/// A matrix that is one tensor.
+/// A matrix that is one tensor, as the inputs were found to have.
 fn matrix<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolElement>(
     matrix: DecodeMatrix<'_, CubeBackend<R, F, I, BT>>,
 ) -> Option<CubeTensor<R>> {
