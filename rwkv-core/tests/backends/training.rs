@@ -132,6 +132,14 @@ fn squares_are_summed<B: RwkvBackend>(device: &B::Device) {
         let with_nan = values(sum_of_squares::<B>(vec![row(&vec![0.5; n]), row(&numbers)]));
         assert!(with_nan[0].is_nan(), "{n} numbers, one of them none");
     }
+    for &dtype in dtypes {
+        // More than a launch takes, of sizes that need several cubes and of sizes that fill none.
+        let all: Vec<Vec<f64>> = (0..50).map(|i| random(&mut rng, [1, 4, 17, 1024, 20_011, 40_000][i % 6])).collect();
+        let exact = all.iter().flatten().map(|x| x * x).sum::<f64>();
+        let at = &(device, dtype);
+        let rows = all.iter().map(|row| tensor::<B, 1>(row, [row.len()], at).into_primitive().tensor());
+        assert_close("the squares of fifty", &values(sum_of_squares::<B>(rows.collect())), &[exact], 1e-6);
+    }
 }
 
 on_every_backend!(

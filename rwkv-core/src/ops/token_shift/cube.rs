@@ -3,7 +3,7 @@
 //! | | launches | reads | writes | flops an element |
 //! |---|---|---|---|---|
 //! | forward | 1 | `x`; the token before is in the cache | every output | 3 an output |
-//! | backward | 1 and one for each `μ` | `x`, every `grad` | `∂x`, `∂last`, and each `∂μ` by groups of rows | 7 an output |
+//! | backward | 2 | `x`, every `grad` | `∂x`, `∂last`, and each `∂μ` by groups of rows | 7 an output |
 
 #![allow(clippy::manual_is_multiple_of)] // kernels do not know the method
 
@@ -119,8 +119,7 @@ fn gradients<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolElement>(
         passed.len(),
         dtypes,
     );
-    let of_mu = partial.into_iter().zip(&mu);
-    let to_mu = of_mu.map(|(partial, mu)| sum_groups(partial, mu.shape(), mu.dtype)).collect();
+    let to_mu = sum_groups(partial, mu[0].shape(), mu[0].dtype);
     TokenShiftGradients { x: to_x, last: to_last, mu: to_mu }
 }
 
