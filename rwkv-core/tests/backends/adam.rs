@@ -1,6 +1,6 @@
 //! Adam's update on every backend: its formula, with clipping, and that a norm that is no number leaves everything alone.
 
-use crate::support::{assert_close, say, tensor, values};
+use crate::support::{assert_close, tensor, values};
 use burn::tensor::ops::FloatTensor;
 use burn::tensor::{DType, Tensor, TensorPrimitive};
 use rand::rngs::StdRng;
@@ -148,20 +148,23 @@ fn adam_of_many_is_adam_of_each<B: RwkvBackend>(device: &B::Device) {
         let tensors = [param, grad, first, &second, &vec![2.5]];
         of_tensors::<B>(tensors.map(|x| tensor(x, [x.len()], &(device, DType::F32))), steps[which])
     };
-    let all: (Vec<_>, Vec<_>) = (0..sizes.len()).map(update).unzip();
-    let together = adam(all.0, all.1[0].clone());
-    assert_eq!(together.len(), sizes.len());
-    let mut largest = 0.0f64;
-    for (which, together) in together.into_iter().enumerate() {
-        let (update, norm) = update(which);
-        for (x, y) in only::<B>(vec![together]).into_iter().zip(only::<B>(adam(vec![update], norm))) {
-            assert_eq!(x.dims(), [sizes[which]]);
-            let pairs = values(x).into_iter().zip(values(y));
-            largest = pairs.map(|(x, y)| (x - y).abs()).fold(largest, f64::max);
-        }
+    let all = || (0..sizes.len()).map(|which| update(which).0).collect::<Vec<_>>();
+    let flat = |after: Vec<[FloatTensor<B>; 3]>| -> Vec<Vec<f64>> {
+        after.into_iter().flat_map(|tensors| only::<B>(vec![tensors]).map(values)).collect()
+    };
+    let norm = |norm: f64| tensor::<B, 1>(&[norm], [1], &(device, DType::F32));
+    let together = flat(adam(all(), norm(2.5)));
+    let plain = flat(portable::updates::<B>(all(), &norm(2.5).into_primitive().tensor()));
+    let alone = all().into_iter().flat_map(|update| flat(adam(vec![update], norm(2.5)))).collect::<Vec<_>>();
+    assert_eq!(together.iter().map(Vec::len).collect::<Vec<_>>(), sizes.map(|size| [size; 3]).concat());
+    for (i, ((together, plain), alone)) in together.iter().zip(&plain).zip(&alone).enumerate() {
+        let of = format!("tensor {} of parameter {} of {}", i % 3, i / 3, sizes[i / 3]);
+        assert_close(&format!("{of}, beside plain operations"), together, plain, 1e-6);
+        assert_close(&format!("{of}, beside itself alone"), together, alone, 1e-7);
     }
-    say(&format!("adam of many beside adam of each on {}: {largest:.1e}", B::name(device)));
-    assert!(largest < 1e-7);
+    let left_out = flat(adam(all(), norm(f64::NAN)));
+    let given = all().into_iter().map(|AdamUpdate { param, first, second, .. }| [param, first, second]).collect();
+    assert_eq!(left_out, flat(given), "a norm that is none");
 }
 
 on_every_backend!(adam_is_its_formula, adam_leaves_out_what_has_no_norm, adam_of_many_is_adam_of_each);

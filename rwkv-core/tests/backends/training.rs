@@ -132,13 +132,22 @@ fn squares_are_summed<B: RwkvBackend>(device: &B::Device) {
         let with_nan = values(sum_of_squares::<B>(vec![row(&vec![0.5; n]), row(&numbers)]));
         assert!(with_nan[0].is_nan(), "{n} numbers, one of them none");
     }
-    for &dtype in dtypes {
-        // More than a launch takes, of sizes that need several cubes and of sizes that fill none.
-        let all: Vec<Vec<f64>> = (0..50).map(|i| random(&mut rng, [1, 4, 17, 1024, 20_011, 40_000][i % 6])).collect();
+    for (&dtype, sizes) in dtypes.iter().flat_map(|dtype| [[1, 4, 17], [1024, 20_011, 40_000]].map(|s| (dtype, s))) {
+        // More than a launch takes, of sizes that fill no cube and of sizes that need several.
+        let mut all: Vec<Vec<f64>> = (0..50).map(|i| random(&mut rng, sizes[i % 3])).collect();
         let exact = all.iter().flatten().map(|x| x * x).sum::<f64>();
         let at = &(device, dtype);
-        let rows = all.iter().map(|row| tensor::<B, 1>(row, [row.len()], at).into_primitive().tensor());
-        assert_close("the squares of fifty", &values(sum_of_squares::<B>(rows.collect())), &[exact], 1e-6);
+        let sum = |all: &[Vec<f64>]| {
+            let rows = all.iter().map(|row| tensor::<B, 1>(row, [row.len()], at).into_primitive().tensor());
+            values(sum_of_squares::<B>(rows.collect()))
+        };
+        assert_close(&format!("the squares of fifty of {sizes:?}"), &sum(&all), &[exact], 1e-6);
+        for which in [0, 15, 16, 31, 49] {
+            let last = all[which].len() - 1;
+            let number = std::mem::replace(&mut all[which][last], f64::NAN);
+            assert!(sum(&all)[0].is_nan(), "a number of tensor {which} is none");
+            all[which][last] = number;
+        }
     }
 }
 

@@ -87,10 +87,14 @@ impl<B: RwkvAutodiffBackend> Adam<B> {
         norm: Tensor<B::InnerBackend, 1>,
     ) -> M {
         self.updates += 1;
-        let mut taking = Taking { adam: self, grads, update, learners: Vec::new(), updates: Vec::new() };
+        let norm = norm.cast(DType::F32);
+        let (stand_in, learners, updates) = (norm.clone(), Vec::new(), Vec::new());
+        let mut taking = Taking { adam: self, grads, update, stand_in, learners, updates };
         let module = module.map(&mut taking);
-        let Taking { learners, updates, .. } = taking;
-        let after = learners.into_iter().zip(adam(updates, norm.cast(DType::F32)));
+        let Taking { learners, updates, grads, .. } = taking;
+        // Those of parameters without a name.
+        drop(grads);
+        let after = learners.into_iter().zip(adam(updates, norm));
         let after = after.map(|((id, shape), tensors)| (id, Learnt(shape, tensors))).collect();
         module.map(&mut PuttingBack { adam: self, after })
     }
@@ -159,6 +163,8 @@ struct Taking<'a, B: AutodiffBackend> {
     adam: &'a mut Adam<B>,
     grads: GradientsParams,
     update: Update,
+    /// One number, to stand in for every parameter.
+    stand_in: Tensor<B::InnerBackend, 1>,
     /// Whose the updates are, and of which shape.
     learners: Vec<(ParamId, Shape)>,
     updates: Vec<AdamUpdate<B::InnerBackend>>,
@@ -169,7 +175,7 @@ impl<B: RwkvAutodiffBackend> ModuleMapper<B> for Taking<'_, B> {
         let Some(name) = self.adam.names.get(&param.id) else { return param };
         let Some(grad) = self.grads.remove::<B::InnerBackend, D>(param.id) else { return param };
         let (id, tensor, mapper) = param.consume();
-        let (shape, trains, device) = (tensor.dims(), tensor.is_require_grad(), tensor.device());
+        let (shape, trains) = (tensor.dims(), tensor.is_require_grad());
         let flat = |x: Tensor<B::InnerBackend, D>| x.reshape([shape.iter().product::<usize>()]);
         let (param, grad) = (flat(tensor.inner()), flat(grad).cast(DType::F32));
         let [first, second] =
@@ -187,8 +193,8 @@ impl<B: RwkvAutodiffBackend> ModuleMapper<B> for Taking<'_, B> {
         let [param, grad, first, second] = [param, grad, first, second].map(|x| x.into_primitive().tensor());
         self.learners.push((id, shape.into()));
         self.updates.push(AdamUpdate { param, grad, first, second, step });
-        let stands_in = Tensor::<B, D>::empty([1; D], &device).set_require_grad(trains);
-        Param::from_mapped_value(id, stands_in, mapper)
+        let stand_in = Tensor::<B, D>::from_inner(self.stand_in.clone().reshape([1; D]));
+        Param::from_mapped_value(id, stand_in.set_require_grad(trains), mapper)
     }
 }
 
@@ -204,16 +210,17 @@ struct Learnt<B: Backend>(Shape, [FloatTensor<B>; 3]);
 impl<B: RwkvAutodiffBackend> ModuleMapper<B> for PuttingBack<'_, B> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
         let Some(Learnt(shape, [learnt, first, second])) = self.after.remove(&param.id) else { return param };
-        let (id, stands_in, mapper) = param.consume();
+        let (id, stand_in, mapper) = param.consume();
         if let Some(name) = self.adam.names.get(&id) {
             let moments = [first, second].map(|x| Tensor::from_primitive(TensorPrimitive::Float(x)));
             self.adam.moments.insert(name.clone(), moments);
         }
         let learnt = TensorPrimitive::Float(B::InnerBackend::float_reshape(learnt, shape));
         let tensor = Tensor::<B, D>::from_inner(Tensor::from_primitive(learnt));
-        Param::from_mapped_value(id, tensor.set_require_grad(stands_in.is_require_grad()), mapper)
+        Param::from_mapped_value(id, tensor.set_require_grad(stand_in.is_require_grad()), mapper)
     }
 }
+
 /// A tensor that comes to the host when it is written.
 struct Lazy<B: Backend> {
     tensor: Tensor<B, 1>,

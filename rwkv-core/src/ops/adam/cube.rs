@@ -2,7 +2,7 @@
 //! gradients, and writes three, 28 bytes and 15 flops an element.
 
 use super::{AdamStep, AdamUpdate, Factors};
-use crate::ops::cube::{empty_together, fold, vector_size};
+use crate::ops::cube::{empty_like, empty_together, fold, vector_size};
 use burn::tensor::{DType, TensorMetadata};
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
@@ -53,7 +53,7 @@ pub(in crate::ops) fn updates<R: CubeRuntime, F: FloatElement, I: IntElement, BT
             after[place] = Some(tensors);
         }
     }
-    after.into_iter().flatten().collect()
+    after.into_iter().map(|tensors| tensors.expect("every place is in a group")).collect()
 }
 
 /// Parameters of one step and one size of vectors, as many as a launch takes.
@@ -89,10 +89,15 @@ fn groups<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolElement>(
 /// `[p, m, v]` of every parameter.
 fn launch<R: CubeRuntime>(group: Group<R>, norm: &CubeTensor<R>) -> Vec<[CubeTensor<R>; 3]> {
     let Group { step, vector, tensors: [params, grads, firsts, seconds], .. } = group;
-    let shapes = params.iter().flat_map(|param| [param.shape(), param.shape(), param.shape()]);
-    let mut made = empty_together(norm, shapes, DType::F32).into_iter();
-    let after: Vec<[CubeTensor<R>; 3]> =
-        params.iter().map(|_| [(); 3].map(|()| made.next().expect("a tensor for every shape"))).collect();
+    let after: Vec<[CubeTensor<R>; 3]> = match &params[..] {
+        // One buffer for all three might be larger than the device has.
+        [param] => vec![[(); 3].map(|()| empty_like(param))],
+        _ => {
+            let shapes = params.iter().flat_map(|param| [param.shape(), param.shape(), param.shape()]);
+            let mut made = empty_together(norm, shapes, DType::F32).into_iter();
+            params.iter().map(|_| [(); 3].map(|()| made.next().expect("a tensor for every shape"))).collect()
+        }
+    };
     let cubes = params.iter().map(|param| (param.shape().num_elements() / vector).div_ceil(UNITS)).sum();
     let to = |which: usize| after.iter().map(|tensors| tensors[which].clone().into_tensor_arg()).collect();
     let [params, grads, firsts, seconds] = [params, grads, firsts, seconds]

@@ -64,7 +64,8 @@ impl From<&AdamStep> for Factors {
     }
 }
 
-/// What an update reads of one parameter: tensors of one shape, in `f32`.
+/// What an update reads of one parameter: tensors of one shape, in `f32`. In main memory also in `f64`; others, or one among
+/// many, take all of an update the slow way of plain operations.
 #[derive(Debug, Clone)]
 pub struct AdamUpdate<B: Backend> {
     /// The parameter, `p`.
@@ -94,7 +95,7 @@ pub struct AdamUpdate<B: Backend> {
 /// - `norm`: `[1]`, `f32`
 ///
 /// # Panics
-/// When the tensors of a parameter differ in shape, or `norm` is not one number.
+/// When the tensors of a parameter differ in shape, `norm` is not one number, or the backend returns too few results.
 ///
 /// # Cost
 /// 28 bytes and 15 floating-point operations an element. On GPUs small parameters share launches.
@@ -134,5 +135,8 @@ pub fn adam<B: RwkvBackend>(updates: Vec<AdamUpdate<B>>, norm: Tensor<B, 1>) -> 
             assert_eq!(tensor.shape(), param.shape(), "adam: the {what} is not of the parameter's shape");
         }
     }
-    B::adam(updates, primitive(norm))
+    let count = updates.len();
+    let after = B::adam(updates, primitive(norm));
+    assert_eq!(after.len(), count, "adam: parameters that went in and that came out");
+    after
 }

@@ -19,6 +19,7 @@ pub(in crate::ops) fn step<B: FusionBackend + RwkvBackend>(
     }
     let mut outputs = vec![Shape::new([batch, vocab])];
     let mut tensors = vec![x];
+    let depth = blocks.len();
     let places = blocks.into_iter().map(|block| {
         outputs.extend([Shape::new([batch, width]), Shape::new([batch, width]), Shape::new([batch, 3, att])]);
         block.map(&mut tensors, Vec::push, |tensors, matrix| {
@@ -36,11 +37,9 @@ pub(in crate::ops) fn step<B: FusionBackend + RwkvBackend>(
     };
     let outputs = outputs.into_iter().map(|shape| (shape, DType::F32)).collect();
     let mut made = register_call::<B>("rwkv.decode_step", tensors, outputs, run).into_iter();
-    let logits = made.next()?;
-    let mut state = Vec::new();
-    while let (Some(att_x), Some(ffn_x), Some(memory)) = (made.next(), made.next(), made.next()) {
-        state.push([att_x, ffn_x, memory]);
-    }
+    let mut next = || made.next().expect("as many outputs as were described");
+    let logits = next();
+    let state = (0..depth).map(|_| [next(), next(), next()]).collect();
     Some(DecodeOutputs { logits, state })
 }
 

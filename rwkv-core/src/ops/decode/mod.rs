@@ -159,21 +159,22 @@ mod tests {
         DecodeMatrix::Tensors(vec![numbers([rows, columns], dtype)])
     }
 
+    /// Of sizes that are all different: `C = 4`, `A = 6`.
     fn block(hidden: usize) -> DecodeBlock<FloatTensor<Flex>, DecodeMatrix<'static, Flex>> {
-        let number = || numbers([1, 4], DType::F32);
-        let memory = Tensor::<Flex, 3>::zeros([1, 3, 4], (&Default::default(), DType::F32));
-        let square = || matrix(4, 4, DType::F16);
+        let (number, of_att) = (|| numbers([1, 4], DType::F32), || numbers([1, 6], DType::F32));
+        let memory = Tensor::<Flex, 3>::zeros([1, 3, 6], (&Default::default(), DType::F32));
+        let to_att = || matrix(4, 6, DType::F16);
         DecodeBlock {
             ln1: [number(), number()],
             ln2: [number(), number()],
             att_mix: [number(), number(), number()],
-            time_decay: number(),
-            time_first: number(),
-            att: [square(), square(), square()],
-            att_output: square(),
+            time_decay: of_att(),
+            time_first: of_att(),
+            att: [to_att(), to_att(), to_att()],
+            att_output: matrix(6, 4, DType::F16),
             ffn_mix: [number(), number()],
             ffn_key: matrix(4, hidden, DType::F16),
-            ffn_receptance: square(),
+            ffn_receptance: matrix(4, 4, DType::F16),
             ffn_value: matrix(hidden, 4, DType::F16),
             scale: 1.0,
             att_x: number(),
@@ -197,35 +198,40 @@ mod tests {
 
     #[test]
     fn only_what_kernels_take_fits() {
-        let all = DecodeSizes { batch: 1, width: 4, att: 4, ffn: 8, vocab: 5 };
+        let all = DecodeSizes { batch: 1, width: 4, att: 6, ffn: 8, vocab: 5 };
         assert_eq!(sizes(|_| ()), Some(all), "matrices of another dtype, a head in pieces");
-        assert!(sizes(|inputs| inputs.blocks[1].att_output = matrix(4, 4, DType::F32)).is_some(), "read alone");
-        let refused: [(&str, Change); 18] = [
+        assert!(sizes(|inputs| inputs.blocks[1].att_output = matrix(6, 4, DType::F32)).is_some(), "read alone");
+        let refused: [(&str, Change); 23] = [
             ("f16", |inputs| inputs.x = numbers([1, 4], DType::F16)),
             ("f64", |inputs| inputs.ln_out[1] = numbers([1, 4], DType::F64)),
             ("f16 in a block", |inputs| inputs.blocks[1].ffn_mix[1] = numbers([1, 4], DType::F16)),
-            ("read beside others", |inputs| inputs.blocks[0].att[1] = matrix(4, 4, DType::F32)),
+            ("read beside others", |inputs| inputs.blocks[0].att[1] = matrix(4, 6, DType::F32)),
             ("read beside another", |inputs| inputs.blocks[0].ffn_receptance = matrix(4, 4, DType::F32)),
             ("another width", |inputs| inputs.blocks[1] = block(12)),
             ("no block", |inputs| inputs.blocks.clear()),
             ("pieces", |inputs| {
-                let pieces = vec![numbers([4, 2], DType::F16), numbers([4, 2], DType::F16)];
+                let pieces = vec![numbers([6, 2], DType::F16), numbers([6, 2], DType::F16)];
                 inputs.blocks[1].att_output = DecodeMatrix::Tensors(pieces);
             }),
             ("too many sequences", |inputs| {
-                let [many, memory] = [MAX_BATCH + 1, 12 * (MAX_BATCH + 1)];
+                let [many, memory] = [MAX_BATCH + 1, 18 * (MAX_BATCH + 1)];
                 inputs.x = numbers([many, 4], DType::F32);
                 for block in &mut inputs.blocks {
                     (block.att_x, block.ffn_x) = (numbers([many, 4], DType::F32), numbers([many, 4], DType::F32));
                     let zeros = Tensor::<Flex, 1>::zeros([memory], (&Default::default(), DType::F32));
-                    block.memory = crate::ops::primitive(zeros.reshape([many, 3, 4]));
+                    block.memory = crate::ops::primitive(zeros.reshape([many, 3, 6]));
                 }
             }),
             ("a state of more sequences", |inputs| inputs.blocks[1].att_x = numbers([2, 4], DType::F32)),
-            ("a WKV state of two dimensions", |inputs| inputs.blocks[0].memory = numbers([3, 4], DType::F32)),
-            ("a short vector", |inputs| inputs.blocks[0].time_first = numbers([1, 3], DType::F32)),
+            ("another such state", |inputs| inputs.blocks[1].ffn_x = numbers([2, 4], DType::F32)),
+            ("a WKV state of two dimensions", |inputs| inputs.blocks[0].memory = numbers([3, 6], DType::F32)),
+            ("a short vector", |inputs| inputs.blocks[0].time_first = numbers([1, 4], DType::F32)),
+            ("a short decay", |inputs| inputs.blocks[0].time_decay = numbers([1, 4], DType::F32)),
+            ("a narrow key", |inputs| inputs.blocks[1].att[0] = matrix(4, 4, DType::F16)),
+            ("a low key", |inputs| inputs.blocks[0].ffn_key = matrix(6, 8, DType::F16)),
+            ("a wide receptance", |inputs| inputs.blocks[0].ffn_receptance = matrix(4, 6, DType::F16)),
             ("a long vector", |inputs| inputs.ln_out[0] = numbers([1, 5], DType::F32)),
-            ("a wide output", |inputs| inputs.blocks[0].att_output = matrix(4, 5, DType::F16)),
+            ("an output the other way round", |inputs| inputs.blocks[0].att_output = matrix(4, 6, DType::F16)),
             ("a low value", |inputs| inputs.blocks[0].ffn_value = matrix(7, 4, DType::F16)),
             ("a piece of another width", |inputs| inputs.head = matrix(5, 4, DType::F16)),
             ("no piece", |inputs| inputs.head = DecodeMatrix::Tensors(Vec::new())),

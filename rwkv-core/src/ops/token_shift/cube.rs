@@ -3,7 +3,7 @@
 //! | | launches | reads | writes | flops an element |
 //! |---|---|---|---|---|
 //! | forward | 1 | `x`; the token before is in the cache | every output | 3 an output |
-//! | backward | 2 | `x`, every `grad` | `∂x`, `∂last`, and each `∂μ` by groups of rows | 7 an output |
+//! | backward | 2, of up to three `μ` | `x`, every `grad` | `∂x`, `∂last`, and each `∂μ` by groups of rows | 7 an output |
 
 #![allow(clippy::manual_is_multiple_of)] // kernels do not know the method
 
