@@ -5,7 +5,7 @@ use burn::tensor::backend::Backend;
 /// Whether the backend's device works; if not, says that the test is skipped, and why.
 ///
 /// Where `RWKV_REQUIRE_DEVICES` names the backend, as in CI, a missing device is a failure.
-#[cfg_attr(not(any(feature = "wgpu", feature = "cuda")), allow(dead_code))]
+#[cfg_attr(not(any(feature = "wgpu", feature = "cuda")), allow(dead_code, reason = "CPUs are always there"))]
 pub fn has_device<B: Backend>(backend: &'static str, test: &str) -> bool {
     match rwkv_core::device::check::<B>(backend, &Default::default()) {
         Ok(()) => true,
