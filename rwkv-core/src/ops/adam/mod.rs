@@ -64,8 +64,8 @@ impl From<&AdamStep> for Factors {
     }
 }
 
-/// What an update reads of one parameter: tensors of one shape, in `f32`. In main memory also in `f64`; others, or one among
-/// many, take all of an update the slow way of plain operations.
+/// What an update reads of one parameter: tensors of one shape, in `f32`. A single parameter of another dtype sends all that
+/// are updated together through plain operations, which is slow.
 #[derive(Debug, Clone)]
 pub struct AdamUpdate<B: Backend> {
     /// The parameter, `p`.
