@@ -22,5 +22,5 @@ mod states;
 mod tiny_attention;
 mod training;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
-mod wkv_chunks;
+mod wkv_cuts;
 mod wkv_parity;

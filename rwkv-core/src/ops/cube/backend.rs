@@ -29,13 +29,13 @@ where
     }
 
     fn wkv_forward(inputs: WkvInputs<Self>, with_lse: bool) -> WkvForward<Self> {
-        let chunk = wkv::cube::chunk_length(&inputs.k);
-        wkv::cube::forward(inputs, with_lse, chunk)
+        let cut = wkv::cube::Cut::of(&inputs.k, wkv::cube::FORWARD_TOKENS);
+        wkv::cube::forward(inputs, with_lse, cut)
     }
 
     fn wkv_backward(saved: WkvSaved<Self>, gy: CubeTensor<R>, adjoint: CubeTensor<R>) -> WkvGradients<Self> {
-        let chunk = wkv::cube::chunk_length(&saved.inputs.k);
-        wkv::cube::backward(saved, gy, adjoint, chunk)
+        let cut = wkv::cube::Cut::of(&saved.inputs.k, wkv::cube::BACKWARD_TOKENS);
+        wkv::cube::backward(saved, gy, adjoint, cut)
     }
 
     fn token_shift_forward(x: CubeTensor<R>, last: CubeTensor<R>, mu: Vec<CubeTensor<R>>) -> Vec<CubeTensor<R>> {

@@ -83,7 +83,7 @@ pub(super) fn attend<W: Float, N: Size>(
                 let average = (weights.past * sums.a + weights.now * v[i]) / weights.denominator;
                 y[b * channels + channel] = average * open[i];
                 take_in::<f32>(&mut sums, w, k[i], v[i]);
-                store::<f32>(&sums, w, to_memory, row, channels);
+                store::<f32>(&mut sums, w, to_memory, row, channels);
             }
         }
     }

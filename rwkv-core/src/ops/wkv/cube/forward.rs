@@ -1,32 +1,14 @@
-//! The forward kernels of WKV, written once for every CubeCL runtime.
+//! The forward kernel of WKV, written once for every CubeCL runtime.
 //!
 //! `F` is the dtype of the activations in memory, `S` that of the state and of all arithmetic. The only constants
 //! are 0 and 1: the sentinel of the empty state arrives as data, because WGSL refuses some extreme literals.
 //!
-//! The exponent `p` of a state is `base + age·w` inside a chunk: the key that last led and how many tokens ago that was.
-//! A single number would be rounded every token, and a slow decay would drift. Between chunks and calls it is one number
+//! The exponent `p` of a state is `base + age·w` inside a segment: the key that last led and how many tokens ago that was.
+//! A single number would be rounded every token, and a slow decay would drift. Between segments and calls it is one number
 //! again, an integer near `base + age·w`, which loses nothing: the difference goes into `a` and `b`.
 
+use super::cut::{Cut, Place, ends_with, place_of, read, tokens_of};
 use cubecl::prelude::*;
-
-/// Which part of which sequence a unit takes: chunk `piece` of all chunks of the batch.
-#[derive(CubeType)]
-pub(super) struct Piece {
-    pub piece: usize,
-    pub batch: usize,
-    pub channel: usize,
-    /// The first token, and the one after the last.
-    pub start: usize,
-    pub end: usize,
-}
-
-#[cube]
-pub(super) fn piece_of(unit: usize, time: usize, channels: usize, chunk: usize) -> Piece {
-    let piece = unit / channels;
-    let chunks = time.div_ceil(chunk);
-    let start = piece % chunks * chunk;
-    Piece { piece, batch: piece / chunks, channel: unit % channels, start, end: min(start + chunk, time) }
-}
 
 /// A state of one channel, `(a, b)` at the exponent `base + age·w`.
 #[derive(CubeType)]
@@ -70,6 +52,17 @@ pub(in crate::ops) fn take_in<S: Float>(sums: &mut Sums<S>, w: S, k: S, v: S) {
     sums.age = select(lead > S::new(0.0), S::new(0.0), older);
 }
 
+/// Gives the state one number for its exponent.
+#[cube]
+fn settle<S: Float>(sums: &mut Sums<S>, w: S) {
+    let p = S::floor(sums.base + sums.age * w);
+    let scale = S::exp((sums.base - p) + sums.age * w);
+    sums.a *= scale;
+    sums.b *= scale;
+    sums.base = p;
+    sums.age = S::new(0.0);
+}
+
 /// Reads `(a, b, p)`.
 #[cube]
 pub(in crate::ops) fn load<S: Float>(states: &Tensor<S>, row: usize, channels: usize) -> Sums<S> {
@@ -78,124 +71,200 @@ pub(in crate::ops) fn load<S: Float>(states: &Tensor<S>, row: usize, channels: u
 
 /// Writes `(a, b, p)` with one number for the exponent.
 #[cube]
-pub(in crate::ops) fn store<S: Float>(sums: &Sums<S>, w: S, states: &mut Tensor<S>, row: usize, channels: usize) {
-    let p = S::floor(sums.base + sums.age * w);
-    let scale = S::exp((sums.base - p) + sums.age * w);
-    states[row] = sums.a * scale;
-    states[row + channels] = sums.b * scale;
-    states[row + 2 * channels] = p;
+pub(in crate::ops) fn store<S: Float>(sums: &mut Sums<S>, w: S, states: &mut Tensor<S>, row: usize, channels: usize) {
+    settle::<S>(sums, w);
+    states[row] = sums.a;
+    states[row + channels] = sums.b;
+    states[row + 2 * channels] = sums.base;
 }
 
-/// What every chunk adds to a state: the state after it, from an empty one.
-#[cube(launch)]
-pub(super) fn summarise<F: Float, S: Float>(
-    w: &Tensor<S>,             // [C]
-    k: &Tensor<F>,             // [B, T, C]
-    v: &Tensor<F>,             // [B, T, C]
-    summaries: &mut Tensor<S>, // [B·chunks, 3, C]
-    chunk: usize,
-    #[define(F, S)] _dtypes: [StorageType; 2],
-) {
-    let channels = k.shape(2);
-    let time = k.shape(1);
-    if ABSOLUTE_POS >= summaries.shape(0) * channels {
-        terminate!();
-    }
-    let piece = piece_of(ABSOLUTE_POS, time, channels, chunk);
-    // Nothing starts from the last chunk of a sequence.
-    if piece.end == time {
-        terminate!();
-    }
-    let w = w[piece.channel];
-    let mut at = (piece.batch * time + piece.start) * channels + piece.channel;
-    let mut sums = Sums::<S> { a: S::cast_from(v[at]), b: S::new(1.0), base: S::cast_from(k[at]), age: S::new(0.0) };
-    for _ in piece.start + 1..piece.end {
-        at += channels;
-        take_in::<S>(&mut sums, w, S::cast_from(k[at]), S::cast_from(v[at]));
-    }
-    store::<S>(&sums, w, summaries, piece.piece * 3 * channels + piece.channel, channels);
-}
-
-/// The state that every chunk starts from. One unit runs one batch row and channel from the first chunk to the last.
-#[cube(launch)]
-pub(super) fn scan<S: Float>(
-    w: &Tensor<S>,          // [C]
-    state: &Tensor<S>,      // [B, 3, C]
-    summaries: &Tensor<S>,  // [B·chunks, 3, C]; those of the last chunks are not there
-    starts: &mut Tensor<S>, // [B·chunks, 3, C]
-    chunk: usize,
-    #[define(S)] _dtype: StorageType,
-) {
-    let channels = state.shape(2);
-    let batches = state.shape(0);
-    if ABSOLUTE_POS >= batches * channels {
-        terminate!();
-    }
-    let channel = ABSOLUTE_POS % channels;
-    let batch = ABSOLUTE_POS / channels;
-    let chunks = starts.shape(0) / batches;
-    let row = batch * 3 * channels + channel;
-    let mut a = state[row];
-    let mut b = state[row + channels];
-    let mut p = state[row + 2 * channels];
-    let decay = w[channel] * S::cast_from(chunk);
-    for i in 0..chunks {
-        let row = (batch * chunks + i) * 3 * channels + channel;
-        starts[row] = a;
-        starts[row + channels] = b;
-        starts[row + 2 * channels] = p;
-        if i + 1 < chunks {
-            let added = summaries[row + 2 * channels];
-            let next = max(added, S::floor(p + decay));
-            let past = S::exp((p - next) + decay);
-            let now = S::exp(added - next);
-            a = past * a + now * summaries[row];
-            b = past * b + now * summaries[row + channels];
-            p = next;
-        }
-    }
-}
-
-/// The outputs. One unit runs one chunk of one batch row and channel from the first token to the last.
+/// The outputs and the final state.
 #[cube(launch)]
 pub(super) fn run<F: Float, S: Float>(
     w: &Tensor<S>,             // [C]
     u: &Tensor<S>,             // [C]
     k: &Tensor<F>,             // [B, T, C]
     v: &Tensor<F>,             // [B, T, C]
-    starts: &Tensor<S>,        // [B·chunks, 3, C]
+    state: &Tensor<S>,         // [B, 3, C]
     y: &mut Tensor<F>,         // [B, T, C]
     new_state: &mut Tensor<S>, // [B, 3, C]
     lse: &mut Tensor<S>,       // [B, T, C], or one element when not wanted
-    chunk: usize,
+    #[comptime] cut: Cut,
     #[comptime] with_lse: bool,
     #[define(F, S)] _dtypes: [StorageType; 2],
 ) {
     let channels = k.shape(2);
     let time = k.shape(1);
-    if ABSOLUTE_POS >= starts.shape(0) * channels {
-        terminate!();
-    }
-    let piece = piece_of(ABSOLUTE_POS, time, channels, chunk);
-    let row = piece.piece * 3 * channels + piece.channel;
-    let w = w[piece.channel];
-    let u = u[piece.channel];
-    let mut sums = load::<S>(starts, row, channels);
-    let mut at = (piece.batch * time + piece.start) * channels + piece.channel;
-    for _ in piece.start..piece.end {
-        let k_t = S::cast_from(k[at]);
-        let v_t = S::cast_from(v[at]);
+    let place = place_of(state.shape(0) * channels, channels, cut);
+    let w = w[place.channel];
+    let u = u[place.channel];
+    let row = place.batch * 3 * channels + place.channel;
+    // Where the segment starts from, and what comes before the window.
+    let mut sums = load::<S>(state, row, channels);
+    let mut before = load::<S>(state, row, channels);
+    let mut shared = SharedMemory::<S>::new(comptime!(cut.shared(3)));
 
-        let weights = weigh::<S>(&sums, w, u, k_t);
-        y[at] = F::cast_from((weights.past * sums.a + weights.now * v_t) / weights.denominator);
-        if with_lse {
-            let log = S::ln(weights.denominator);
-            lse[at] = select(weights.lead > S::new(0.0), k_t + (u + log), sums.base + (sums.age * w + log));
+    let mut next_k = Array::<F>::new(cut.tokens);
+    let mut next_v = Array::<F>::new(cut.tokens);
+    let mut keys = Array::<S>::new(cut.tokens);
+    let mut values = Array::<S>::new(cut.tokens);
+    let window = comptime!(cut.window()).runtime();
+    let mut first = place.segment * cut.tokens;
+    let mut at = (place.batch * time + first) * channels + place.channel;
+    if tokens_of(&place, first, time, cut) == cut.tokens {
+        read::<F>(k, &mut next_k, at, channels, cut.tokens);
+        read::<F>(v, &mut next_v, at, channels, cut.tokens);
+    }
+    for _ in 0..time.div_ceil(window) {
+        let tokens = tokens_of(&place, first, time, cut);
+        #[unroll]
+        for i in 0..cut.tokens {
+            keys[i] = S::cast_from(next_k[i]);
+            values[i] = S::cast_from(next_v[i]);
         }
-        take_in::<S>(&mut sums, w, k_t, v_t);
-        at += channels;
+        first += window;
+        if tokens_of(&place, first, time, cut) == cut.tokens {
+            read::<F>(k, &mut next_k, at + window * channels, channels, cut.tokens);
+            read::<F>(v, &mut next_v, at + window * channels, channels, cut.tokens);
+        }
+        if comptime!(cut.segments > 1) {
+            // Less than a whole segment comes last of all, and nothing starts from there.
+            if tokens == cut.tokens {
+                sums.a = before.a;
+                sums.b = before.b;
+                sums.base = before.base;
+                if place.segment > 0 {
+                    sums.a = S::new(0.0);
+                    sums.b = S::new(0.0);
+                    sums.base = keys[0];
+                }
+                sums.age = S::new(0.0);
+                #[unroll]
+                for i in 0..cut.tokens {
+                    take_in::<S>(&mut sums, w, keys[i], values[i]);
+                }
+                settle::<S>(&mut sums, w);
+            }
+            let found = scan::<S>(&mut shared, &mut sums, w, &place, cut);
+            sums.a = before.a;
+            sums.b = before.b;
+            sums.base = before.base;
+            if place.segment > 0 {
+                take_out::<S>(&mut sums, &shared, found, place.segment - 1, place.lane, cut);
+            }
+            sums.age = S::new(0.0);
+            take_out::<S>(&mut before, &shared, found, comptime!(cut.segments - 1).runtime(), place.lane, cut);
+            // The memory is used again in the next window.
+            sync_cube();
+        }
+        if tokens == cut.tokens {
+            #[unroll]
+            for i in 0..cut.tokens {
+                let here = at + i * channels;
+                output::<F, S>(&mut sums, w, u, keys[i], values[i], y, lse, here, with_lse);
+            }
+        } else {
+            for i in 0..tokens {
+                let here = at + i * channels;
+                output::<F, S>(&mut sums, w, u, S::cast_from(k[here]), S::cast_from(v[here]), y, lse, here, with_lse);
+            }
+        }
+        at += window * channels;
     }
-    if piece.end == time {
-        store::<S>(&sums, w, new_state, piece.batch * 3 * channels + piece.channel, channels);
+    if ends_with(&place, time, cut) {
+        store::<S>(&mut sums, w, new_state, row, channels);
     }
+}
+
+/// The output of a token, which the state takes in.
+#[cube]
+fn output<F: Float, S: Float>(
+    sums: &mut Sums<S>,
+    w: S,
+    u: S,
+    k: S,
+    v: S,
+    y: &mut Tensor<F>,
+    lse: &mut Tensor<S>,
+    at: usize,
+    #[comptime] with_lse: bool,
+) {
+    let weights = weigh::<S>(sums, w, u, k);
+    y[at] = F::cast_from(quotient::<S>(weights.past * sums.a + weights.now * v, weights.denominator));
+    if with_lse {
+        let log = S::ln(weights.denominator);
+        lse[at] = select(weights.lead > S::new(0.0), k + (u + log), sums.base + (sums.age * w + log));
+    }
+    take_in::<S>(sums, w, k, v);
+}
+
+/// `a / b` within two units of the last place where a GPU has a short way to that, for `b` of ordinary size, as a denominator
+/// is: it is a sum of weights of which one is 1.
+#[cube(fast_math = FastMath::AllowReciprocal | FastMath::ReducedPrecision | FastMath::UnsignedZero | FastMath::NotInf)]
+fn quotient<S: Float>(a: S, b: S) -> S {
+    a / b
+}
+
+/// Makes of the states that the segments bring, each with one number for its exponent, those after all segments up to each,
+/// in as many rounds as `segments` has digits in base two. Returns which half of the shared memory they are in. Every unit
+/// must take part.
+#[cube]
+fn scan<S: Float>(
+    shared: &mut SharedMemory<S>, // [2, segments, 3, lanes]
+    own: &mut Sums<S>,
+    w: S,
+    place: &Place,
+    #[comptime] cut: Cut,
+) -> usize {
+    let mut half = 0usize.runtime();
+    let mut step = 1usize.runtime();
+    put_in::<S>(own, shared, half, place, cut);
+    sync_cube();
+    while step < cut.segments {
+        if place.segment >= step {
+            let at = place_in(half, place.segment - step, place.lane, cut);
+            let decay = w * S::cast_from(step * cut.tokens);
+            let p = shared[at + comptime!(2 * cut.lanes)];
+            let next = max(own.base, S::floor(p + decay));
+            let past = S::exp((p - next) + decay);
+            let now = S::exp(own.base - next);
+            own.a = past * shared[at] + now * own.a;
+            own.b = past * shared[at + cut.lanes] + now * own.b;
+            own.base = next;
+        }
+        half = 1 - half;
+        put_in::<S>(own, shared, half, place, cut);
+        sync_cube();
+        step *= 2;
+    }
+    half
+}
+
+/// Where the shared memory has a segment's state.
+#[cube]
+fn place_in(half: usize, segment: usize, lane: usize, #[comptime] cut: Cut) -> usize {
+    (half * cut.segments + segment) * comptime!(3 * cut.lanes) + lane
+}
+
+#[cube]
+fn put_in<S: Float>(own: &Sums<S>, shared: &mut SharedMemory<S>, half: usize, place: &Place, #[comptime] cut: Cut) {
+    let at = place_in(half, place.segment, place.lane, cut);
+    shared[at] = own.a;
+    shared[at + cut.lanes] = own.b;
+    shared[at + comptime!(2 * cut.lanes)] = own.base;
+}
+
+#[cube]
+fn take_out<S: Float>(
+    sums: &mut Sums<S>,
+    shared: &SharedMemory<S>,
+    half: usize,
+    segment: usize,
+    lane: usize,
+    #[comptime] cut: Cut,
+) {
+    let at = place_in(half, segment, lane, cut);
+    sums.a = shared[at];
+    sums.b = shared[at + cut.lanes];
+    sums.base = shared[at + comptime!(2 * cut.lanes)];
 }

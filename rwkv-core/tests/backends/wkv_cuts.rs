@@ -1,4 +1,4 @@
-//! WKV on GPUs in chunks of any length against f64: a software driver would take every sequence whole.
+//! WKV on GPUs with sequences shared by any number of units against f64: on a software driver none would be.
 
 use crate::support::oracle::{Case, Range};
 use crate::support::{assert_close, tensor, values};
@@ -6,13 +6,19 @@ use burn::tensor::backend::{Backend, BackendTypes};
 use burn::tensor::ops::FloatTensor;
 use burn::tensor::{DType, Tensor, TensorPrimitive};
 use burn_cubecl::{BoolElement, CubeBackend, CubeRuntime, FloatElement, IntElement};
-use rwkv_core::ops::wkv::{WkvGradients, WkvInputs, WkvSaved, cube};
+use rwkv_core::ops::wkv::cube::{self, Cut};
+use rwkv_core::ops::wkv::{WkvGradients, WkvInputs, WkvSaved};
 
 const FORWARD: f64 = 1e-5;
 const GRADIENT: f64 = 1e-4;
 
-/// A length and the chunks to cut it in: of one token, of lengths that do and do not divide it, two, and one.
-const CUTS: [(usize, &[usize]); 3] = [(9, &[1, 3, 4, 9]), (100, &[7, 50, 64, 99]), (1000, &[48, 200])];
+/// A length, and by how many units it is shared, how many tokens each takes at a time: windows that do and do not divide it,
+/// that are longer, with segments that are left empty; one unit alone.
+const CUTS: [(usize, &[(usize, usize)]); 3] = [
+    (9, &[(1, 1), (1, 3), (1, 4), (2, 1), (4, 2), (16, 4), (32, 1)]),
+    (100, &[(1, 8), (2, 8), (4, 5), (16, 8)]),
+    (1000, &[(1, 4), (8, 5), (16, 8), (32, 4)]),
+];
 
 fn float<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> FloatTensor<B> {
     tensor.into_primitive().tensor()
@@ -25,17 +31,17 @@ fn numbers<B: Backend, const D: usize>(primitive: FloatTensor<B>) -> Vec<f64> {
 /// The type of device of a CubeCL backend.
 type Device<R, F, I, BT> = <CubeBackend<R, F, I, BT> as BackendTypes>::Device;
 
-fn chunks_are_the_sequence<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolElement>(
+fn units_share_a_sequence<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolElement>(
     device: &Device<R, F, I, BT>,
 ) {
     for range in [Range::Unit, Range::Large, Range::Extreme] {
-        for (time, chunks) in CUTS {
+        for (time, cuts) in CUTS {
             let mut case = Case::random(time as u64, [2, time, 19], range);
             if time == 9 {
                 case = case.after_empty_state();
             }
             check::<CubeBackend<R, F, I, BT>>(&format!("{range:?}, {time} tokens"), &case, device, &|inputs, loss| {
-                chunks.iter().map(|&chunk| run(chunk, &inputs, &loss)).collect()
+                cuts.iter().map(|&cut| run(cut, &inputs, &loss)).collect()
             });
         }
     }
@@ -47,23 +53,24 @@ struct Loss<B: Backend> {
     adjoint: FloatTensor<B>,
 }
 
-/// What one length of chunks gives: outputs, state, and the gradients of the inputs.
+/// What one cut gives: outputs, state, and the gradients of the inputs.
 struct Run<B: Backend> {
-    chunk: usize,
+    cut: (usize, usize),
     y: FloatTensor<B>,
     state: FloatTensor<B>,
     gradients: WkvGradients<B>,
 }
 
 fn run<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolElement>(
-    chunk: usize,
+    (segments, tokens): (usize, usize),
     inputs: &WkvInputs<CubeBackend<R, F, I, BT>>,
     loss: &Loss<CubeBackend<R, F, I, BT>>,
 ) -> Run<CubeBackend<R, F, I, BT>> {
-    let out = cube::forward(inputs.clone(), true, chunk);
+    let cut = Cut::new(segments, tokens);
+    let out = cube::forward(inputs.clone(), true, cut);
     let saved = WkvSaved { inputs: inputs.clone(), y: out.y.clone(), lse: out.lse.expect("asked for") };
-    let gradients = cube::backward(saved, loss.gy.clone(), loss.adjoint.clone(), chunk);
-    Run { chunk, y: out.y, state: out.state, gradients }
+    let gradients = cube::backward(saved, loss.gy.clone(), loss.adjoint.clone(), cut);
+    Run { cut: (segments, tokens), y: out.y, state: out.state, gradients }
 }
 
 fn check<B: Backend>(name: &str, case: &Case, device: &B::Device, runs: &dyn Fn(WkvInputs<B>, Loss<B>) -> Vec<Run<B>>) {
@@ -87,7 +94,7 @@ fn check<B: Backend>(name: &str, case: &Case, device: &B::Device, runs: &dyn Fn(
     let weights = tensor::<B, 3>(&case.weight_s, [b, 2, c], at);
     let adjoint = float(Tensor::cat(vec![weights, exponents.clone().neg()], 1));
     for run in runs(inputs, Loss { gy: sequence(&case.weight_y), adjoint }) {
-        let name = format!("{name} by {}", run.chunk);
+        let name = format!("{name}, units and their tokens {:?}", run.cut);
         assert_close(&format!("{name}: y"), &numbers::<B, 3>(run.y), &outputs, FORWARD);
         let last = Tensor::<B, 3>::from_primitive(TensorPrimitive::Float(run.state));
         let scale = (last.clone().narrow(1, 2, 1) - exponents.clone()).exp();
@@ -108,16 +115,16 @@ fn check<B: Backend>(name: &str, case: &Case, device: &B::Device, runs: &dyn Fn(
 
 #[cfg(feature = "wgpu")]
 #[test]
-fn chunks_are_the_sequence_on_wgpu() {
-    if crate::support::has_device::<burn::backend::Wgpu>("wgpu", "chunks_are_the_sequence") {
-        chunks_are_the_sequence::<burn::backend::wgpu::WgpuRuntime, f32, i32, u32>(&Default::default());
+fn units_share_a_sequence_on_wgpu() {
+    if crate::support::has_device::<burn::backend::Wgpu>("wgpu", "units_share_a_sequence") {
+        units_share_a_sequence::<burn::backend::wgpu::WgpuRuntime, f32, i32, u32>(&Default::default());
     }
 }
 
 #[cfg(feature = "cuda")]
 #[test]
-fn chunks_are_the_sequence_on_cuda() {
-    if crate::support::has_device::<burn::backend::Cuda>("cuda", "chunks_are_the_sequence") {
-        chunks_are_the_sequence::<cubecl::cuda::CudaRuntime, f32, i32, u8>(&Default::default());
+fn units_share_a_sequence_on_cuda() {
+    if crate::support::has_device::<burn::backend::Cuda>("cuda", "units_share_a_sequence") {
+        units_share_a_sequence::<cubecl::cuda::CudaRuntime, f32, i32, u8>(&Default::default());
     }
 }
