@@ -6,15 +6,20 @@ use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-/// Units that a GPU is to be given: half of what a large one has at once is enough to hide its memory's latency.
-const UNITS_WANTED: usize = 1 << 16;
+/// Units that a GPU is to be given: on a large one two warps for each scheduler, which with the tokens that they ask for ahead
+/// keep more than the bytes under way that its memory needs.
+const UNITS_WANTED: usize = 1 << 15;
 
-/// Units of a cube: few where each works alone, so that few sequences still spread over all multiprocessors.
-const FEWEST_UNITS: usize = 64;
+/// More units would share a sequence at the price of more rounds of the scan.
+const MOST_SEGMENTS: usize = 32;
+
+/// Units of a cube, at most: what every GPU has.
 const MOST_UNITS: usize = 256;
 
-/// More would leave a cube fewer neighbouring channels than memory hands out at once.
-const MOST_SEGMENTS: usize = 32;
+/// Sequences of a cube: neighbouring channels, of which memory hands out some at once; few, so that cubes of even a small
+/// batch spread over all multiprocessors.
+const FEWEST_LANES: usize = 16;
+const MOST_LANES: usize = 64;
 
 /// How a cube shares sequences, of which each is a batch row and channel.
 ///
@@ -39,8 +44,8 @@ impl Cut {
     pub fn new(segments: usize, tokens: usize) -> Self {
         assert!(segments.is_power_of_two() && segments <= MOST_SEGMENTS, "{segments} is no power of two up to 32");
         assert!(tokens > 0, "a segment has tokens");
-        let units = (FEWEST_UNITS * segments).min(MOST_UNITS);
-        Self { segments, tokens, lanes: units / segments }
+        let lanes = (MOST_LANES / segments).max(FEWEST_LANES).min(MOST_UNITS / segments);
+        Self { segments, tokens, lanes }
     }
 
     /// What suits `k`, `[B, T, C]`: as many units for a sequence as fill a GPU, each taking up to `tokens` at a time.
@@ -50,9 +55,17 @@ impl Cut {
         if k.client.properties().hardware.plane_size_max < NARROWEST_PLANE {
             return Self::new(1, 1);
         }
+        // Short sequences are read at once too, but for the few tokens beyond a power of two.
+        let tokens = tokens.min(1 << time.ilog2());
         let wanted = UNITS_WANTED.div_ceil(batch * channels).next_power_of_two();
         let useful = time.div_ceil(tokens).next_power_of_two();
         Self::new(wanted.min(useful).min(MOST_SEGMENTS), tokens)
+    }
+
+    /// Whether a unit takes a sequence alone and token by token, without anything asked for ahead: a driver in software gains
+    /// nothing from that.
+    pub(super) fn is_plain(self) -> bool {
+        self.window() == 1
     }
 
     /// Tokens of a window.

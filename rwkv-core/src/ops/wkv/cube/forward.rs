@@ -99,81 +99,109 @@ pub(super) fn run<F: Float, S: Float>(
     let w = w[place.channel];
     let u = u[place.channel];
     let row = place.batch * 3 * channels + place.channel;
-    // Where the segment starts from, and what comes before the window.
     let mut sums = load::<S>(state, row, channels);
-    let mut before = load::<S>(state, row, channels);
-    let mut shared = SharedMemory::<S>::new(comptime!(cut.shared(3)));
+    if comptime!(cut.is_plain()) {
+        let first = place.batch * time * channels + place.channel;
+        for i in 0..select(place.exists, time, 0) {
+            let at = first + i * channels;
+            output::<F, S>(&mut sums, w, u, S::cast_from(k[at]), S::cast_from(v[at]), y, lse, at, with_lse);
+        }
+    } else {
+        windows::<F, S>(&mut sums, w, u, k, v, y, lse, &place, cut, with_lse);
+    }
+    if ends_with(&place, time, cut) {
+        store::<S>(&mut sums, w, new_state, row, channels);
+    }
+}
 
-    let mut next_k = Array::<F>::new(cut.tokens);
-    let mut next_v = Array::<F>::new(cut.tokens);
+/// The outputs, window by window. Leaves the state after the unit's last segment.
+#[cube]
+fn windows<F: Float, S: Float>(
+    sums: &mut Sums<S>, // where the segment starts from
+    w: S,
+    u: S,
+    k: &Tensor<F>,
+    v: &Tensor<F>,
+    y: &mut Tensor<F>,
+    lse: &mut Tensor<S>,
+    place: &Place,
+    #[comptime] cut: Cut,
+    #[comptime] with_lse: bool,
+) {
+    let channels = k.shape(2);
+    let time = k.shape(1);
+    let window = comptime!(cut.window()).runtime();
+    // What comes before the window.
+    let mut before = Sums::<S> { a: sums.a, b: sums.b, base: sums.base, age: S::new(0.0) };
+    let mut shared = SharedMemory::<S>::new(comptime!(cut.shared(3)));
     let mut keys = Array::<S>::new(cut.tokens);
     let mut values = Array::<S>::new(cut.tokens);
-    let window = comptime!(cut.window()).runtime();
+    let mut next_keys = Array::<F>::new(cut.tokens);
+    let mut next_values = Array::<F>::new(cut.tokens);
     let mut first = place.segment * cut.tokens;
     let mut at = (place.batch * time + first) * channels + place.channel;
-    if tokens_of(&place, first, time, cut) == cut.tokens {
-        read::<F>(k, &mut next_k, at, channels, cut.tokens);
-        read::<F>(v, &mut next_v, at, channels, cut.tokens);
+    if tokens_of(place, first, time, cut) == cut.tokens {
+        read::<F>(k, &mut next_keys, at, channels, cut.tokens);
+        read::<F>(v, &mut next_values, at, channels, cut.tokens);
     }
     for _ in 0..time.div_ceil(window) {
-        let tokens = tokens_of(&place, first, time, cut);
+        let tokens = tokens_of(place, first, time, cut);
         #[unroll]
         for i in 0..cut.tokens {
-            keys[i] = S::cast_from(next_k[i]);
-            values[i] = S::cast_from(next_v[i]);
+            keys[i] = S::cast_from(next_keys[i]);
+            values[i] = S::cast_from(next_values[i]);
         }
         first += window;
-        if tokens_of(&place, first, time, cut) == cut.tokens {
-            read::<F>(k, &mut next_k, at + window * channels, channels, cut.tokens);
-            read::<F>(v, &mut next_v, at + window * channels, channels, cut.tokens);
+        if tokens_of(place, first, time, cut) == cut.tokens {
+            read::<F>(k, &mut next_keys, at + window * channels, channels, cut.tokens);
+            read::<F>(v, &mut next_values, at + window * channels, channels, cut.tokens);
         }
         if comptime!(cut.segments > 1) {
             // Less than a whole segment comes last of all, and nothing starts from there.
             if tokens == cut.tokens {
-                sums.a = before.a;
-                sums.b = before.b;
-                sums.base = before.base;
+                set::<S>(sums, &before);
                 if place.segment > 0 {
                     sums.a = S::new(0.0);
                     sums.b = S::new(0.0);
                     sums.base = keys[0];
                 }
-                sums.age = S::new(0.0);
                 #[unroll]
                 for i in 0..cut.tokens {
-                    take_in::<S>(&mut sums, w, keys[i], values[i]);
+                    take_in::<S>(sums, w, keys[i], values[i]);
                 }
-                settle::<S>(&mut sums, w);
+                settle::<S>(sums, w);
             }
-            let found = scan::<S>(&mut shared, &mut sums, w, &place, cut);
-            sums.a = before.a;
-            sums.b = before.b;
-            sums.base = before.base;
+            let half = scan::<S>(&mut shared, sums, w, place, cut);
+            set::<S>(sums, &before);
             if place.segment > 0 {
-                take_out::<S>(&mut sums, &shared, found, place.segment - 1, place.lane, cut);
+                take_out::<S>(sums, &shared, half, place.segment - 1, place.lane, cut);
             }
-            sums.age = S::new(0.0);
-            take_out::<S>(&mut before, &shared, found, comptime!(cut.segments - 1).runtime(), place.lane, cut);
+            take_out::<S>(&mut before, &shared, half, comptime!(cut.segments - 1).runtime(), place.lane, cut);
             // The memory is used again in the next window.
             sync_cube();
         }
         if tokens == cut.tokens {
             #[unroll]
             for i in 0..cut.tokens {
-                let here = at + i * channels;
-                output::<F, S>(&mut sums, w, u, keys[i], values[i], y, lse, here, with_lse);
+                output::<F, S>(sums, w, u, keys[i], values[i], y, lse, at + i * channels, with_lse);
             }
         } else {
             for i in 0..tokens {
-                let here = at + i * channels;
-                output::<F, S>(&mut sums, w, u, S::cast_from(k[here]), S::cast_from(v[here]), y, lse, here, with_lse);
+                let at = at + i * channels;
+                output::<F, S>(sums, w, u, S::cast_from(k[at]), S::cast_from(v[at]), y, lse, at, with_lse);
             }
         }
         at += window * channels;
     }
-    if ends_with(&place, time, cut) {
-        store::<S>(&mut sums, w, new_state, row, channels);
-    }
+}
+
+/// Makes this state that one.
+#[cube]
+fn set<S: Float>(sums: &mut Sums<S>, to: &Sums<S>) {
+    sums.a = to.a;
+    sums.b = to.b;
+    sums.base = to.base;
+    sums.age = to.age;
 }
 
 /// The output of a token, which the state takes in.

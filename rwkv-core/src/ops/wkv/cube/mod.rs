@@ -24,6 +24,7 @@
 //! # Source
 //! Reference §5.3 and §5.4; the scan is that of Hillis and Steele (1986).
 
+mod adjoints;
 mod backward;
 mod cut;
 pub(in crate::ops) mod forward;
@@ -40,10 +41,10 @@ use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{BoolElement, CubeBackend, CubeRuntime, FloatElement, IntElement};
 
 /// Tokens that a unit asks for at once, two numbers each.
-pub const FORWARD_TOKENS: usize = 8;
+pub const FORWARD_TOKENS: usize = 16;
 
 /// Tokens that a unit asks for at once, five numbers each.
-pub const BACKWARD_TOKENS: usize = 4;
+pub const BACKWARD_TOKENS: usize = 8;
 
 /// [`RwkvBackend::wkv_forward`](crate::ops::RwkvBackend::wkv_forward) with the sequences cut like this.
 #[must_use]
