@@ -2,6 +2,7 @@
 
 use super::init::Initializer;
 use crate::ops::cross_entropy::cross_entropy;
+use crate::ops::embedding::embedding;
 use crate::ops::head_loss::head_loss;
 use crate::ops::linear::linear;
 use crate::ops::packed::{PackedMatrix, packed_linear, packed_rows};
@@ -285,11 +286,13 @@ impl<B: Backend> Embedding<B> {
         };
         Projection { weight: None, packed, pieces, lora_a: None, lora_b: None, lora_scale: 0.0 }
     }
+}
 
+impl<B: RwkvBackend> Embedding<B> {
     /// Rows of the table: `[B, T]` to `[B, T, C]`.
     pub fn forward(&self, tokens: Tensor<B, 2, Int>) -> Tensor<B, 3> {
         match held(&self.weight, &self.packed, &self.pieces) {
-            Held::Parameter(weight) => burn::tensor::module::embedding(weight.val(), tokens),
+            Held::Parameter(weight) => embedding(weight.val(), tokens),
             Held::Packed(packed) => packed_rows(packed, tokens),
             Held::Pieces(pieces) => rows_of_pieces(pieces, tokens),
         }

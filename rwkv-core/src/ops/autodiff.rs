@@ -69,6 +69,14 @@ impl<B: RwkvBackend, C: CheckpointStrategy> RwkvBackend for Autodiff<B, C> {
         linear::autodiff::forward::<B, C>(x, weight)
     }
 
+    fn embedding_forward(table: FloatTensor<Self>, tokens: IntTensor<Self>) -> FloatTensor<Self> {
+        let vocab = table.primitive.shape()[0];
+        let out = B::embedding_forward(table.primitive.clone(), tokens.clone());
+        record::<B, C, _, _>([table], out, (tokens, vocab), |(tokens, vocab), grad| {
+            [B::embedding_table_backward(tokens, grad, vocab)]
+        })
+    }
+
     fn packed_linear_forward(x: FloatTensor<Self>, weight: &PackedMatrix) -> FloatTensor<Self> {
         let out = B::packed_linear_forward(x.primitive.clone(), weight);
         record::<B, C, _, _>([x], out, weight.clone(), |weight, grad| [B::packed_linear_backward(&weight, grad)])

@@ -5,8 +5,8 @@
 //!
 //! - a **definition** in plain tensor operations, differentiable on every backend: the oracle;
 //! - a **portable body**, the trait's default, with the analytic backward pass, also in plain tensor operations;
-//! - an **implementation per backend**: native CPU kernels for `Flex` and `NdArray` for all of them, CubeCL kernels for
-//!   wgpu and CUDA for all but the products, which are Burn's there.
+//! - an **implementation per backend**: native CPU kernels for `Flex` and `NdArray` for all but the embedding, CubeCL kernels
+//!   for wgpu and CUDA for all but the products, which are Burn's there.
 //!
 //! `Autodiff<B>` records the analytic backward pass of `B` (`autodiff.rs`); `Fusion<B>` forwards WKV and the
 //! decoding step to `B` (`fusion.rs`) and fuses the plain operations of the others.
@@ -20,6 +20,7 @@
 //! | [`squared_relu`](squared_relu::squared_relu) | `max(x, 0)²` |
 //! | [`linear`](linear::linear) | `x·W` |
 //! | [`packed_linear`](packed::packed_linear) | `x·Wᵀ` for weights in `f32`, `bf16`, `f16` or `int8` |
+//! | [`embedding`](embedding::embedding) | the rows of a table that tokens name |
 //! | [`decode`] | one token through the whole of RWKV-4 |
 //! | [`cross_entropy`](cross_entropy::cross_entropy) | `ln Σ e^{logits} − logit of the target`, with L2Wrap |
 //! | [`adam`](adam::adam) | one update of parameters and their moments, or none where the gradients' norm is no number |
@@ -36,6 +37,7 @@ pub mod cross_entropy;
 #[cfg(feature = "cube")]
 mod cube;
 pub mod decode;
+pub mod embedding;
 #[cfg(feature = "fusion")]
 mod fusion;
 pub mod gate;
@@ -53,7 +55,7 @@ use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::ops::{FloatTensor, IntTensor};
 use burn::tensor::{DType, FloatDType, Tensor, TensorMetadata, TensorPrimitive};
 use decode::{DecodeInputs, DecodeOutputs};
-use head_loss::HeadLossInputs;
+use head_loss::{HeadLossInputs, LogitRows};
 use packed::PackedMatrix;
 use token_shift::TokenShiftGradients;
 use wkv::{WkvForward, WkvGradients, WkvInputs, WkvSaved};
@@ -178,6 +180,16 @@ pub trait RwkvBackend: Backend {
         linear::portable::backward_weight::<Self>(x, grad)
     }
 
+    /// The operation of [`embedding::embedding`], for tokens `[N]`.
+    fn embedding_forward(table: FloatTensor<Self>, tokens: IntTensor<Self>) -> FloatTensor<Self> {
+        Self::float_select(table, 0, tokens)
+    }
+
+    /// The gradient of the table of so many tokens.
+    fn embedding_table_backward(tokens: IntTensor<Self>, grad: FloatTensor<Self>, vocab: usize) -> FloatTensor<Self> {
+        embedding::portable::backward::<Self>(tokens, grad, vocab)
+    }
+
     /// The operation of [`packed::packed_linear`].
     fn packed_linear_forward(x: FloatTensor<Self>, weight: &PackedMatrix) -> FloatTensor<Self> {
         packed::portable::forward::<Self>(x, weight)
@@ -217,6 +229,19 @@ pub trait RwkvBackend: Backend {
     /// The operation of [`sum_of_squares::sum_of_squares`]. Not differentiable.
     fn sum_of_squares(tensors: Vec<FloatTensor<Self>>) -> FloatTensor<Self> {
         sum_of_squares::portable::sum::<Self>(tensors)
+    }
+
+    /// How many columns a product with a matrix of so many is best given: as many, or more where memory is read in vectors
+    /// that an odd number of columns would break.
+    #[must_use]
+    fn width_of_products(columns: usize) -> usize {
+        columns
+    }
+
+    /// What [`head_loss::head_loss`] makes of logits: the losses times their weights, `[N]`, and if wanted the gradient of
+    /// their sum with respect to the logits, in their shape and dtype.
+    fn losses_of_rows(rows: LogitRows<Self>, wants_gradient: bool) -> (FloatTensor<Self>, Option<FloatTensor<Self>>) {
+        head_loss::rows::losses(rows, wants_gradient)
     }
 
     /// The operation of [`head_loss::head_loss`]. Its body is the same on every backend; with autodiff it brings its

@@ -6,10 +6,12 @@ mod support;
 
 mod adam;
 mod decode;
+mod embedding;
 mod every_mixer;
 mod fused_ops;
 mod generation;
 mod golden;
+mod head_loss;
 mod initial_states;
 mod lora;
 mod mixer_definitions;

@@ -1,7 +1,7 @@
 //! WKV on GPUs with sequences shared by any number of units against f64: on a software driver none would be.
 
 use crate::support::oracle::{Case, Range};
-use crate::support::{assert_close, tensor, values};
+use crate::support::{assert_close, say, tensor, values};
 use burn::tensor::backend::{Backend, BackendTypes};
 use burn::tensor::ops::FloatTensor;
 use burn::tensor::{DType, Tensor, TensorPrimitive};
@@ -14,10 +14,11 @@ const GRADIENT: f64 = 1e-4;
 
 /// A length, and by how many units it is shared, how many tokens each takes at a time: windows that do and do not divide it,
 /// that are longer, with segments that are left empty; one unit alone.
-const CUTS: [(usize, &[(usize, usize)]); 3] = [
+const CUTS: [(usize, &[(usize, usize)]); 4] = [
+    (1, &[(1, 1), (1, 4), (4, 1), (2, 4)]),
     (9, &[(1, 1), (1, 3), (1, 4), (2, 1), (4, 2), (16, 4), (32, 1)]),
-    (100, &[(1, 8), (2, 8), (4, 5), (16, 8)]),
-    (1000, &[(1, 4), (8, 5), (16, 8), (32, 4)]),
+    (100, &[(1, 8), (2, 8), (4, 5), (4, 7), (16, 8)]),
+    (1000, &[(1, 16), (8, 5), (8, 16), (32, 4)]),
 ];
 
 fn float<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> FloatTensor<B> {
@@ -68,6 +69,10 @@ fn run<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolElement>(
 ) -> Run<CubeBackend<R, F, I, BT>> {
     let cut = Cut::new(segments, tokens);
     let out = cube::forward(inputs.clone(), true, cut);
+    let alone = cube::forward(inputs.clone(), false, cut);
+    let bits = |y: &FloatTensor<CubeBackend<R, F, I, BT>>| numbers::<CubeBackend<R, F, I, BT>, 3>(y.clone());
+    let (beside, y) = (bits(&out.y), bits(&alone.y));
+    assert!(beside.iter().zip(&y).all(|(a, b)| a.to_bits() == b.to_bits()), "outputs beside log-denominators");
     let saved = WkvSaved { inputs: inputs.clone(), y: out.y.clone(), lse: out.lse.expect("asked for") };
     let gradients = cube::backward(saved, loss.gy.clone(), loss.adjoint.clone(), cut);
     Run { cut: (segments, tokens), y: out.y, state: out.state, gradients }
@@ -113,18 +118,94 @@ fn check<B: Backend>(name: &str, case: &Case, device: &B::Device, runs: &dyn Fn(
     }
 }
 
-#[cfg(feature = "wgpu")]
-#[test]
-fn units_share_a_sequence_on_wgpu() {
-    if crate::support::has_device::<burn::backend::Wgpu>("wgpu", "units_share_a_sequence") {
-        units_share_a_sequence::<burn::backend::wgpu::WgpuRuntime, f32, i32, u32>(&Default::default());
+/// A case's inputs, keys and values in this dtype.
+fn inputs<B: Backend>(case: &Case, device: &B::Device, dtype: DType) -> WkvInputs<B> {
+    let (b, t, c) = (case.batch, case.time, case.channels);
+    let at = &(device, DType::F32);
+    let sequence = |x: &[f64]| float(tensor::<B, 3>(x, [b, t, c], at).cast(dtype));
+    WkvInputs {
+        w: float(tensor::<B, 1>(&case.time_decay, [c], at).exp().neg()),
+        u: float(tensor::<B, 1>(&case.time_first, [c], at)),
+        k: sequence(&case.k),
+        v: sequence(&case.v),
+        state: float(tensor::<B, 3>(&case.state, [b, 3, c], at)),
     }
 }
 
-#[cfg(feature = "cuda")]
-#[test]
-fn units_share_a_sequence_on_cuda() {
-    if crate::support::has_device::<burn::backend::Cuda>("cuda", "units_share_a_sequence") {
-        units_share_a_sequence::<cubecl::cuda::CudaRuntime, f32, i32, u8>(&Default::default());
+/// A key that is no number reaches the outputs from its token on, in whichever segment it is, and no other channel; a key of
+/// −∞ weighs nothing.
+fn broken_keys_stay_in_their_channel<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolElement>(
+    device: &Device<R, F, I, BT>,
+) {
+    for token in [0, 13, 21, 39] {
+        let mut case = Case::random(3, [1, 40, 3], Range::Unit);
+        case.k[3 * token + 1] = f64::NAN;
+        case.k[3 * token + 2] = f64::NEG_INFINITY;
+        for (segments, tokens) in [(1, 1), (1, 4), (4, 4), (8, 1)] {
+            let inputs = inputs::<CubeBackend<R, F, I, BT>>(&case, device, DType::F32);
+            let out = cube::forward(inputs, false, Cut::new(segments, tokens));
+            let y = numbers::<CubeBackend<R, F, I, BT>, 3>(out.y);
+            let name = format!("token {token}, {segments} units, {tokens} tokens");
+            assert!((0..40).all(|t| y[3 * t].is_finite() && y[3 * t + 2].is_finite()), "{name}: {y:?}");
+            assert!((0..40).all(|t| y[3 * t + 1].is_nan() == (t >= token)), "{name}: {y:?}");
+        }
     }
 }
+
+/// In half precision units that share a sequence give what one gives alone, up to a rounding of the results.
+fn half_precision_is_shared_too<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolElement>(
+    device: &Device<R, F, I, BT>,
+) {
+    for (dtype, unit) in [(DType::F16, 2f64.powi(-10)), (DType::BF16, 2f64.powi(-7))] {
+        if !CubeBackend::<R, F, I, BT>::supports_dtype(device, dtype) {
+            say(&format!("SKIPPED {dtype:?}: the device has no such type"));
+            continue;
+        }
+        let case = Case::random(4, [2, 75, 19], Range::Unit);
+        let loss = || {
+            let at = &(device, DType::F32);
+            let gy = tensor::<CubeBackend<R, F, I, BT>, 3>(&case.weight_y, [2, 75, 19], at).cast(dtype);
+            let adjoint = tensor::<CubeBackend<R, F, I, BT>, 3>(&[0.0; 2 * 3 * 19], [2, 3, 19], at);
+            Loss { gy: float(gy), adjoint: float(adjoint) }
+        };
+        let run = |cut| {
+            let run = run(cut, &inputs::<CubeBackend<R, F, I, BT>>(&case, device, dtype), &loss());
+            let WkvGradients { k, v, .. } = run.gradients;
+            [run.y, k, v].map(|x| {
+                assert_eq!(x.dtype, dtype);
+                values(
+                    Tensor::<CubeBackend<R, F, I, BT>, 3>::from_primitive(TensorPrimitive::Float(x)).cast(DType::F32),
+                )
+            })
+        };
+        let alone = run((1, 1));
+        for cut in [(1, 8), (4, 8), (32, 1)] {
+            for ((shared, alone), what) in run(cut).iter().zip(&alone).zip(["y", "gradient of k", "gradient of v"]) {
+                assert_close(&format!("{dtype:?}, {cut:?}: {what}"), shared, alone, unit);
+            }
+        }
+    }
+}
+
+macro_rules! on_gpus {
+    ($($test:ident),* $(,)?) => {
+        #[cfg(feature = "wgpu")]
+        mod wgpu {
+            $(#[test] fn $test() {
+                if crate::support::has_device::<burn::backend::Wgpu>("wgpu", stringify!($test)) {
+                    super::$test::<burn::backend::wgpu::WgpuRuntime, f32, i32, u32>(&Default::default());
+                }
+            })*
+        }
+        #[cfg(feature = "cuda")]
+        mod cuda {
+            $(#[test] fn $test() {
+                if crate::support::has_device::<burn::backend::Cuda>("cuda", stringify!($test)) {
+                    super::$test::<cubecl::cuda::CudaRuntime, f32, i32, u8>(&Default::default());
+                }
+            })*
+        }
+    };
+}
+
+on_gpus!(units_share_a_sequence, broken_keys_stay_in_their_channel, half_precision_is_shared_too);

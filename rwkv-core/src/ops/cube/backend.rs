@@ -2,9 +2,12 @@
 
 use crate::ops::adam::AdamUpdate;
 use crate::ops::decode::{self, DecodeInputs, DecodeOutputs};
+use crate::ops::head_loss::{self, LogitRows};
 use crate::ops::token_shift::TokenShiftGradients;
 use crate::ops::wkv::{self, WkvForward, WkvGradients, WkvInputs, WkvSaved};
-use crate::ops::{RwkvBackend, adam, cross_entropy, gate, layer_norm, squared_relu, sum_of_squares, token_shift};
+use crate::ops::{
+    RwkvBackend, adam, cross_entropy, embedding, gate, layer_norm, squared_relu, sum_of_squares, token_shift,
+};
 use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{BoolElement, CubeBackend, CubeRuntime, FloatElement, IntElement};
 
@@ -77,6 +80,18 @@ where
 
     fn squared_relu_backward(x: CubeTensor<R>, grad: CubeTensor<R>) -> CubeTensor<R> {
         squared_relu::cube::backward(x, grad)
+    }
+
+    fn embedding_table_backward(tokens: CubeTensor<R>, grad: CubeTensor<R>, vocab: usize) -> CubeTensor<R> {
+        embedding::cube::backward(tokens, grad, vocab)
+    }
+
+    fn width_of_products(columns: usize) -> usize {
+        super::width_of_products(columns)
+    }
+
+    fn losses_of_rows(rows: LogitRows<Self>, wants_gradient: bool) -> (CubeTensor<R>, Option<CubeTensor<R>>) {
+        head_loss::cube::losses(rows, wants_gradient)
     }
 
     fn cross_entropy_forward(

@@ -1,7 +1,8 @@
 //! RWKV's operations on CubeCL backends (wgpu, CUDA): what the kernels share, and which operation has which kernels.
 //!
 //! A kernel is written once for every runtime; each operation keeps its own beside its other implementations, with its
-//! cost. Three shapes of launch serve all but the decoding step, which has products of its own, and sums of squares:
+//! cost. Three shapes of launch serve all but the decoding step, which has products of its own, WKV, whose units share sequences,
+//! the embedding and sums of squares:
 //!
 //! - **element-wise**: a unit takes a vector of neighbouring elements ([`elements`]);
 //! - **by row**: the units of a cube share a row and combine what they found in shared memory ([`rows`], `reduce.rs`);
@@ -69,6 +70,12 @@ pub(super) fn empty_together<R: CubeRuntime>(
 /// `width` elements.
 pub(super) fn vector_size<R: CubeRuntime>(like: &CubeTensor<R>, width: usize) -> VectorSize {
     like.client.io_optimized_vector_sizes(like.dtype.size()).find(|&size| width.is_multiple_of(size)).unwrap_or(1)
+}
+
+/// [`RwkvBackend::width_of_products`](crate::ops::RwkvBackend::width_of_products): a row of any dtype begins at a vector of 16
+/// bytes, and a wide matrix is whole tiles of a product. 50,277 columns become 50,304.
+pub(super) fn width_of_products(columns: usize) -> usize {
+    columns.next_multiple_of(if columns < 1024 { 8 } else { 64 })
 }
 
 /// A launch of `units` units that each work alone. The last cube may have units too many.

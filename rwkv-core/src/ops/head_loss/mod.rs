@@ -1,6 +1,11 @@
 //! The head and the loss as one operation, over some positions at a time.
 
 pub mod chunked;
+#[cfg(feature = "cube")]
+pub(super) mod cube;
+pub mod rows;
+
+pub use rows::LogitRows;
 
 use super::{RwkvBackend, primitive, tensor};
 use burn::tensor::backend::Backend;
@@ -28,8 +33,12 @@ pub struct HeadLossInputs<B: Backend> {
 /// logits.
 ///
 /// Where gradients are wanted, those of `x` and `W` are computed along with the value, row chunk by row chunk, and kept
-/// in the place of the logits: `C` numbers a position instead of `2V`, and no product is computed twice. Logits and loss
-/// are `f32` (`f64` for `f64`).
+/// in the place of the logits: `C` numbers a position instead of `2V`, and no product is computed twice. Logits are in the
+/// dtype of `x`; the loss, and all arithmetic between it and them, is in `f32` (`f64` for `f64`).
+///
+/// # Cost
+/// Three products of `2·N·C·V` floating-point operations, and what [`RwkvBackend::losses_of_rows`] reads and writes. A head of a
+/// width that the backend's products do not [like](RwkvBackend::width_of_products) is copied once a call.
 ///
 /// # Shapes
 /// - `x`: `[N, C]`; `weight`: `[C, V]`; `targets`: `[N]`; `weights`: `[N]`, 1 where there are none

@@ -1,7 +1,7 @@
 //! The backward kernel of WKV, written once for every CubeCL runtime. It goes through time from the last token to the first.
 
 use super::adjoints::{Adjoints, load, scan, set, settle, take_in, take_out};
-use super::cut::{Cut, Place, ends_with, place_of, read, tokens_of};
+use super::cut::{Cut, Place, ends_with, place_of, read_back, tokens_of};
 use cubecl::prelude::*;
 
 /// What is known of a token.
@@ -14,7 +14,7 @@ struct Token<S: Float> {
     gy: S,
 }
 
-/// What is known of a few tokens, as it lies in memory or ready for arithmetic.
+/// What is known of a few tokens from the last one back, as it lies in memory or ready for arithmetic.
 #[derive(CubeType)]
 struct Tokens<F: Float, S: Float> {
     k: Array<F>,
@@ -56,7 +56,13 @@ fn token<F: Float, S: Float>(
     }
 }
 
-/// Asks for neighbouring tokens.
+/// One of a few tokens.
+#[cube]
+fn pick<S: Float>(tokens: &Tokens<S, S>, i: usize) -> Token<S> {
+    Token::<S> { k: tokens.k[i], v: tokens.v[i], y: tokens.y[i], lse: tokens.lse[i], gy: tokens.gy[i] }
+}
+
+/// Asks for neighbouring tokens, from the last one back.
 #[cube]
 fn read_all<F: Float, S: Float>(
     into: &mut Tokens<F, S>,
@@ -65,15 +71,16 @@ fn read_all<F: Float, S: Float>(
     y: &Tensor<F>,
     lse: &Tensor<S>,
     gy: &Tensor<F>,
-    first: usize,
+    last: usize,
+    count: usize,
     channels: usize,
     #[comptime] tokens: usize,
 ) {
-    read::<F>(k, &mut into.k, first, channels, tokens);
-    read::<F>(v, &mut into.v, first, channels, tokens);
-    read::<F>(y, &mut into.y, first, channels, tokens);
-    read::<S>(lse, &mut into.lse, first, channels, tokens);
-    read::<F>(gy, &mut into.gy, first, channels, tokens);
+    read_back::<F>(k, &mut into.k, last, count, channels, tokens);
+    read_back::<F>(v, &mut into.v, last, count, channels, tokens);
+    read_back::<F>(y, &mut into.y, last, count, channels, tokens);
+    read_back::<S>(lse, &mut into.lse, last, count, channels, tokens);
+    read_back::<F>(gy, &mut into.gy, last, count, channels, tokens);
 }
 
 /// The gradients of the decay and the bonus.
@@ -168,9 +175,10 @@ fn windows<F: Float, S: Float>(
     // Tokens after the segment.
     let mut after = place.segment * cut.tokens;
     let start = place.batch * time * channels + place.channel;
-    if tokens_of(place, after, time, cut) == cut.tokens {
-        let first = start + (time - after - cut.tokens) * channels;
-        read_all::<F, S>(&mut next, k, v, y, lse, gy, first, channels, cut.tokens);
+    let count = tokens_of(place, after, time, cut);
+    if count > 0 {
+        let last = start + (time - after - 1) * channels;
+        read_all::<F, S>(&mut next, k, v, y, lse, gy, last, count, channels, cut.tokens);
     }
     for _ in 0..time.div_ceil(window) {
         let count = tokens_of(place, after, time, cut);
@@ -184,24 +192,26 @@ fn windows<F: Float, S: Float>(
             tokens.lse[i] = next.lse[i];
         }
         after += window;
-        if tokens_of(place, after, time, cut) == cut.tokens {
-            let first = start + (time - after - cut.tokens) * channels;
-            read_all::<F, S>(&mut next, k, v, y, lse, gy, first, channels, cut.tokens);
+        let count_next = tokens_of(place, after, time, cut);
+        if count_next > 0 {
+            let last = start + (time - after - 1) * channels;
+            read_all::<F, S>(&mut next, k, v, y, lse, gy, last, count_next, channels, cut.tokens);
         }
         if comptime!(cut.segments > 1) {
             // Less than a whole segment comes last of all, and nothing starts from there.
             if count == cut.tokens {
                 set::<S>(sums, &before);
-                if place.segment > 0 {
-                    sums.ga = S::new(0.0);
-                    sums.gb = S::new(0.0);
+                if place.segment == 0 {
+                    take_in::<S>(sums, w, tokens.y[0], tokens.lse[0], tokens.gy[0]);
+                } else {
+                    sums.ga = tokens.gy[0];
+                    sums.gb = -tokens.gy[0] * tokens.y[0];
                     sums.ha = S::new(0.0);
                     sums.hb = S::new(0.0);
-                    sums.base = -tokens.lse[comptime!(cut.tokens - 1)];
+                    sums.base = -tokens.lse[0];
                 }
                 #[unroll]
-                for i in 0..cut.tokens {
-                    let i = comptime!(cut.tokens - 1) - i;
+                for i in 1..cut.tokens {
                     take_in::<S>(sums, w, tokens.y[i], tokens.lse[i], tokens.gy[i]);
                 }
                 settle::<S>(sums, w);
@@ -218,17 +228,16 @@ fn windows<F: Float, S: Float>(
         if count == cut.tokens {
             #[unroll]
             for i in 0..cut.tokens {
-                let i = comptime!(cut.tokens - 1) - i;
                 at -= channels;
-                let token =
-                    Token::<S> { k: tokens.k[i], v: tokens.v[i], y: tokens.y[i], lse: tokens.lse[i], gy: tokens.gy[i] };
-                pass::<F, S>(sums, found, w, u, &token, gk, gv, at);
+                pass::<F, S>(sums, found, w, u, &pick::<S>(&tokens, i), gk, gv, at);
             }
         } else {
-            for _ in 0..count {
-                at -= channels;
-                let token = token::<F, S>(k, v, y, lse, gy, at);
-                pass::<F, S>(sums, found, w, u, &token, gk, gv, at);
+            #[unroll]
+            for i in 0..cut.tokens {
+                if i < count {
+                    at -= channels;
+                    pass::<F, S>(sums, found, w, u, &pick::<S>(&tokens, i), gk, gv, at);
+                }
             }
         }
     }

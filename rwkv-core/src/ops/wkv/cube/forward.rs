@@ -4,8 +4,9 @@
 //! are 0 and 1: the sentinel of the empty state arrives as data, because WGSL refuses some extreme literals.
 //!
 //! The exponent `p` of a state is `base + age·w` inside a segment: the key that last led and how many tokens ago that was.
-//! A single number would be rounded every token, and a slow decay would drift. Between segments and calls it is one number
-//! again, an integer near `base + age·w`, which loses nothing: the difference goes into `a` and `b`.
+//! A single number would be rounded every token, and a slow decay would drift. Between segments of units that share a
+//! sequence, and between calls, it is one number again, an integer near `base + age·w`, which loses nothing: the difference
+//! goes into `a` and `b`.
 
 use super::cut::{Cut, Place, ends_with, place_of, read, tokens_of};
 use cubecl::prelude::*;
@@ -140,9 +141,10 @@ fn windows<F: Float, S: Float>(
     let mut next_values = Array::<F>::new(cut.tokens);
     let mut first = place.segment * cut.tokens;
     let mut at = (place.batch * time + first) * channels + place.channel;
-    if tokens_of(place, first, time, cut) == cut.tokens {
-        read::<F>(k, &mut next_keys, at, channels, cut.tokens);
-        read::<F>(v, &mut next_values, at, channels, cut.tokens);
+    let tokens = tokens_of(place, first, time, cut);
+    if tokens > 0 {
+        read::<F>(k, &mut next_keys, at, tokens, channels, cut.tokens);
+        read::<F>(v, &mut next_values, at, tokens, channels, cut.tokens);
     }
     for _ in 0..time.div_ceil(window) {
         let tokens = tokens_of(place, first, time, cut);
@@ -152,21 +154,24 @@ fn windows<F: Float, S: Float>(
             values[i] = S::cast_from(next_values[i]);
         }
         first += window;
-        if tokens_of(place, first, time, cut) == cut.tokens {
-            read::<F>(k, &mut next_keys, at + window * channels, channels, cut.tokens);
-            read::<F>(v, &mut next_values, at + window * channels, channels, cut.tokens);
+        let after = tokens_of(place, first, time, cut);
+        if after > 0 {
+            read::<F>(k, &mut next_keys, at + window * channels, after, channels, cut.tokens);
+            read::<F>(v, &mut next_values, at + window * channels, after, channels, cut.tokens);
         }
         if comptime!(cut.segments > 1) {
             // Less than a whole segment comes last of all, and nothing starts from there.
             if tokens == cut.tokens {
                 set::<S>(sums, &before);
-                if place.segment > 0 {
-                    sums.a = S::new(0.0);
-                    sums.b = S::new(0.0);
+                if place.segment == 0 {
+                    take_in::<S>(sums, w, keys[0], values[0]);
+                } else {
+                    sums.a = values[0];
+                    sums.b = S::new(1.0);
                     sums.base = keys[0];
                 }
                 #[unroll]
-                for i in 0..cut.tokens {
+                for i in 1..cut.tokens {
                     take_in::<S>(sums, w, keys[i], values[i]);
                 }
                 settle::<S>(sums, w);
@@ -186,9 +191,11 @@ fn windows<F: Float, S: Float>(
                 output::<F, S>(sums, w, u, keys[i], values[i], y, lse, at + i * channels, with_lse);
             }
         } else {
-            for i in 0..tokens {
-                let at = at + i * channels;
-                output::<F, S>(sums, w, u, S::cast_from(k[at]), S::cast_from(v[at]), y, lse, at, with_lse);
+            #[unroll]
+            for i in 0..cut.tokens {
+                if i < tokens {
+                    output::<F, S>(sums, w, u, keys[i], values[i], y, lse, at + i * channels, with_lse);
+                }
             }
         }
         at += window * channels;

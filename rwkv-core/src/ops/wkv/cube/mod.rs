@@ -1,8 +1,8 @@
 //! WKV on CubeCL backends (wgpu, CUDA): launches the kernels of `forward.rs` and `backward.rs`.
 //!
 //! A unit takes a batch row and channel, its sequence, through time: neighbouring units read neighbouring channels, so every
-//! access is coalesced. A unit asks for several tokens at once, and for the next ones before it computes, so that memory is
-//! never idle.
+//! access is coalesced. On a GPU a unit asks for several tokens at once, and for the next ones before it computes, so that
+//! memory works meanwhile.
 //!
 //! That is `B·C` units, too few to fill a large GPU. Then several units share a sequence ([`Cut`]), and a cube walks through
 //! time in windows, of which each of these units takes a segment:
@@ -17,9 +17,9 @@
 //! | | launches | bytes | exponentials | flops |
 //! |---|---|---|---|---|
 //! | forward, alone | 1 | 12, 16 with the log-denominators | 2 | 16 |
-//! | forward, shared | 1 | as above | 3 + (1 + 2·log₂ S)/L | 25 + 15·log₂ S/L |
+//! | forward, shared | 1 | as above | 3 + 2·log₂ S/L | 25 + 15·log₂ S/L |
 //! | backward, alone | 2 | 28 | 3 | 30 |
-//! | backward, shared | 2 | 28 | 4 + (1 + 2·log₂ S)/L | 45 + 25·log₂ S/L |
+//! | backward, shared | 2 | 28 | 4 + 2·log₂ S/L | 45 + 25·log₂ S/L |
 //!
 //! # Source
 //! Reference §5.3 and §5.4; the scan is that of Hillis and Steele (1986).
