@@ -6,7 +6,7 @@
 //! - a **definition** in plain tensor operations, differentiable on every backend: the oracle;
 //! - a **portable body**, the trait's default, with the analytic backward pass, also in plain tensor operations;
 //! - an **implementation per backend**: native CPU kernels for `Flex` and `NdArray` for all but the embedding, CubeCL kernels
-//!   for wgpu and CUDA for all but the products, which are Burn's there.
+//!   for wgpu and CUDA for all but the products and the embedding's rows, which are Burn's there.
 //!
 //! `Autodiff<B>` records the analytic backward pass of `B` (`autodiff.rs`); `Fusion<B>` forwards WKV and the
 //! decoding step to `B` (`fusion.rs`) and fuses the plain operations of the others.

@@ -108,6 +108,34 @@ fn rows_of_logits_match_f64<B: RwkvBackend>(device: &B::Device) {
     }
 }
 
+/// Rows that lie apart, in a table that nobody else holds or somebody does, and one row in the place of all.
+fn rows_may_lie_apart<B: RwkvBackend>(device: &B::Device) {
+    let case = Case::random(5, 60, 64, 3.0);
+    let (losses, gradient) = case.expected(L2_WRAP);
+    let check = |name: &str, logits: Tensor<B, 2>, losses: &[f64], gradient: &[f64]| {
+        let rows = LogitRows { logits: logits.into_primitive().tensor(), ..case.rows::<B>(L2_WRAP, device) };
+        let (got, to_logits) = B::losses_of_rows(rows, true);
+        assert_close(&format!("{name}: losses"), &one::<B>(got), losses, 1e-5);
+        assert_close(&format!("{name}: gradient"), &two::<B>(to_logits.expect("wanted")), gradient, 1e-5);
+    };
+    let table: Vec<f64> = case.logits.chunks(64).flat_map(|row| [row, &[7.0; 64]].concat()).collect();
+    let at = &(device, DType::F32);
+    check("alone", tensor::<B, 2>(&table, [5, 128], at).narrow(1, 0, 64), &losses, &gradient);
+    let held = tensor::<B, 2>(&table, [5, 128], at);
+    check("held", held.clone().narrow(1, 0, 64), &losses, &gradient);
+    assert_eq!(values(held), table);
+    let mut repeated = Case { logits: case.logits[..64].repeat(5), targets: case.targets.clone(), ..case };
+    repeated.weights = vec![1.0; 5];
+    let (losses, gradient) = repeated.expected(L2_WRAP);
+    let rows = LogitRows {
+        logits: tensor::<B, 2>(&repeated.logits[..64], [1, 64], at).expand([5, 64]).into_primitive().tensor(),
+        ..repeated.rows::<B>(L2_WRAP, device)
+    };
+    let (got, to_logits) = B::losses_of_rows(rows, true);
+    assert_close("repeated: losses", &one::<B>(got), &losses, 1e-5);
+    assert_close("repeated: gradient", &two::<B>(to_logits.expect("wanted")), &gradient, 1e-5);
+}
+
 /// Rows of a narrower type have the losses of the numbers that they hold; the gradient is rounded once.
 fn half_precision_stays_f32_inside<B: RwkvBackend>(device: &B::Device) {
     for (dtype, unit) in [(DType::F16, 2f64.powi(-11)), (DType::BF16, 2f64.powi(-8))] {
@@ -162,6 +190,7 @@ fn logits_may_be_minus_infinity<B: RwkvBackend>(device: &B::Device) {
 
 on_every_backend!(
     rows_of_logits_match_f64,
+    rows_may_lie_apart,
     half_precision_stays_f32_inside,
     nan_is_in_the_loss,
     logits_may_be_minus_infinity,

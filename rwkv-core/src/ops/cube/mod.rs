@@ -72,8 +72,8 @@ pub(super) fn vector_size<R: CubeRuntime>(like: &CubeTensor<R>, width: usize) ->
     like.client.io_optimized_vector_sizes(like.dtype.size()).find(|&size| width.is_multiple_of(size)).unwrap_or(1)
 }
 
-/// [`RwkvBackend::width_of_products`](crate::ops::RwkvBackend::width_of_products): a row of any dtype begins at a vector of 16
-/// bytes, and a wide matrix is whole tiles of a product. 50,277 columns become 50,304.
+/// [`RwkvBackend::width_of_products`](crate::ops::RwkvBackend::width_of_products): a row of any dtype is whole vectors of 16
+/// bytes, and a wide one whole tiles of a product. 50,277 columns become 50,304.
 pub(super) fn width_of_products(columns: usize) -> usize {
     columns.next_multiple_of(if columns < 1024 { 8 } else { 64 })
 }

@@ -3,6 +3,9 @@
 //! Every place of the text finds the next place of the same token, and whether there is an earlier one. Then the first place of
 //! a token adds up the gradients at all its places, in their order, so that the same batch always gives the same sum.
 //!
+//! The places of one token are read one after the other, those of different tokens at once: the most frequent token decides how
+//! long it takes.
+//!
 //! | launches | reads | writes | comparisons |
 //! |---|---|---|---|
 //! | 3 | `grad`; the tokens, from the cache | the table, of which most rows are cleared alone; two numbers a place | up to `N` for each of the `N` places, fewer for frequent tokens |

@@ -45,8 +45,11 @@ pub fn with_gradients<B: RwkvBackend>(
         }
     }
     let to_x = wants_x.then(|| primitive::<B, 2>(Tensor::cat(to_x, 0)));
+    let vocab = all.vocab;
+    // The head with its zeros, before the gradient is held twice.
+    drop(all);
     let to_weight = to_weight.map(|sum| {
-        let sum = if all.vocab == sum.dims()[1] { sum } else { sum.narrow(1, 0, all.vocab) };
+        let sum = if vocab == sum.dims()[1] { sum } else { sum.narrow(1, 0, vocab) };
         primitive(sum.cast(weight_dtype))
     });
     (primitive::<B, 1>(Tensor::cat(losses, 0).sum()), to_x, to_weight)

@@ -20,9 +20,13 @@ use cubecl::prelude::*;
 /// Vectors of logits that a unit asks for at once.
 const AT_ONCE: usize = 4;
 
-/// Units of a cube for each byte of a logit. A multiprocessor has 1024 units of this kernel at once, so that as many bytes of rows
-/// are worked on at a time as a large GPU's cache holds: 132 rows of `f32`, or 264 of half the size.
+/// Units of a cube for each byte of a logit, where multiprocessors have as many. One such cube at a time takes most of a
+/// multiprocessor's registers, so that the rows that are worked on at a time, 132 on a large GPU, stay in its cache until they are
+/// read again.
 const UNITS_A_BYTE: usize = 256;
+
+/// What every GPU has, whatever registers a kernel takes.
+const UNITS_ANYWHERE: usize = 256;
 
 /// [`RwkvBackend::losses_of_rows`](crate::ops::RwkvBackend::losses_of_rows).
 pub(in crate::ops) fn losses<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolElement>(
@@ -34,7 +38,8 @@ pub(in crate::ops) fn losses<R: CubeRuntime, F: FloatElement, I: IntElement, BT:
     // Rows may lie apart, as a product leaves them on CUDA.
     let in_rows = logits.meta.strides()[1] == 1;
     let logits = if in_rows { logits } else { into_contiguous(logits) };
-    let logits = if !wants_gradient || logits.can_mut() { logits } else { logits.copy() };
+    let in_place = logits.can_mut() && logits.is_nonoverlapping();
+    let logits = if !wants_gradient || in_place { logits } else { logits.copy() };
     let [count, width] = logits.shape().dims();
     let inside = inner_dtype(logits.dtype);
     let losses = empty(&logits, [count], inside);

@@ -38,7 +38,8 @@ pub struct HeadLossInputs<B: Backend> {
 ///
 /// # Cost
 /// Three products of `2·N·C·V` floating-point operations, and what [`RwkvBackend::losses_of_rows`] reads and writes. A head of a
-/// width that the backend's products do not [like](RwkvBackend::width_of_products) is copied once a call.
+/// width that the backend's products do not [like](RwkvBackend::width_of_products) is copied once a call, and its
+/// gradient once more.
 ///
 /// # Shapes
 /// - `x`: `[N, C]`; `weight`: `[C, V]`; `targets`: `[N]`; `weights`: `[N]`, 1 where there are none

@@ -16,8 +16,9 @@ const MOST_SEGMENTS: usize = 32;
 /// Units of a cube, at most: what every GPU has.
 const MOST_UNITS: usize = 256;
 
-/// Sequences of a cube: neighbouring channels, of which memory hands out 8 numbers of `f32` or more at once. The fewer they are,
-/// the better even a small batch spreads over all multiprocessors; fewer than 16 only where 32 units share each.
+/// Sequences of a cube: neighbouring channels, of which memory hands out 32 bytes or more at once, 8 numbers of `f32` or 16 of half
+/// the size. The fewer they are, the better even a small batch spreads over all multiprocessors; they are 8 only where 32 units
+/// share each.
 const LANES: usize = 16;
 const MOST_LANES: usize = 64;
 

@@ -17,9 +17,9 @@
 //! | | launches | bytes | exponentials | flops |
 //! |---|---|---|---|---|
 //! | forward, alone | 1 | 12, 16 with the log-denominators | 2 | 16 |
-//! | forward, shared | 1 | as above | 3 + 2·log₂ S/L | 25 + 15·log₂ S/L |
+//! | forward, shared | 1 | as above | 3 + 2·(log₂ S)/L | 25 + 15·(log₂ S)/L |
 //! | backward, alone | 2 | 28 | 3 | 30 |
-//! | backward, shared | 2 | 28 | 4 + 2·log₂ S/L | 45 + 25·log₂ S/L |
+//! | backward, shared | 2 | 28 | 4 + 2·(log₂ S)/L | 45 + 25·(log₂ S)/L |
 //!
 //! # Source
 //! Reference §5.3 and §5.4; the scan is that of Hillis and Steele (1986).
