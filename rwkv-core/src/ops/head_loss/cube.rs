@@ -45,8 +45,12 @@ pub(in crate::ops) fn losses<R: CubeRuntime, F: FloatElement, I: IntElement, BT:
     let losses = empty(&logits, [count], inside);
     let size = vector_size(&logits, width);
     let size = if logits.meta.strides()[0].is_multiple_of(size) { size } else { 1 };
-    let most =
-        (UNITS_A_BYTE * logits.dtype.size()).min(logits.client.properties().hardware.max_units_per_cube as usize);
+    let hardware = &logits.client.properties().hardware;
+    // CUDA alone says how many it has, and compiles a kernel for the units that it is launched with.
+    let most = match hardware.num_streaming_multiprocessors {
+        Some(_) => (UNITS_A_BYTE * logits.dtype.size()).min(hardware.max_units_per_cube as usize),
+        None => UNITS_ANYWHERE,
+    };
     let units = (width / size).next_power_of_two().clamp(32, 1 << most.ilog2());
     let client = logits.client.clone();
     let dtypes = [logits.dtype.into(), inside.into(), targets.dtype.into(), weights.dtype.into()];
